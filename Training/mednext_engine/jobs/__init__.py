@@ -1,0 +1,1 @@
+"""Jobs: the messages (`protocol`), the resident process that answers them (`worker`), a client."""

@@ -1,0 +1,344 @@
+"""What is said between a face and the worker: every message and what it carries.
+
+The lines themselves are `protocol`'s; faces import `protocol`, which has all names of this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypedDict
+
+VERSION = 1
+MAX_LINE = (
+    1 << 20
+)  # bytes of one line, its end included: a result names labels, it carries no voxel
+MAX_JOB = 64  # characters of a job's name
+
+ERROR_CODES = (
+    "input",  # the image or an option cannot be used as it is
+    "model",  # the model is broken, hostile or unknown
+    "unsupported_model",  # the model is sound, of a kind this engine does not run
+    "output",  # the result could not be written
+    "resources",  # memory, disk or device do not suffice
+    "dependency",  # a package is missing, or of an unusable version
+    "download",  # a download failed, was incomplete or did not match its checksum
+    "protocol",  # a message was not understood
+    "busy",  # too many jobs are waiting
+    "error",  # another fault the engine names
+    "internal",  # a fault of this program; the traceback is in the log
+)
+
+
+# ---- what messages carry ---------------------------------------------------------------------
+
+
+class Roi(TypedDict, total=False):
+    """A box from `low` to `high` (three numbers each) in `space`: "voxel" (i, j, k; half-open),
+    "ras" or "lps" (millimetres in the patient)."""
+
+    low: list[float]
+    high: list[float]
+    space: str
+
+
+class SegmentOptions(TypedDict, total=False):
+    """`mednext_engine.inference.Options` as JSON; what is left out has its default."""
+
+    device: str
+    step: float
+    mirror: bool
+    folds: list[str] | None
+    precision: str
+    backend: str
+    roi: Roi | None
+    probabilities: bool
+    uncertainty: bool
+    threads: int | None
+    largest_memory: int | None
+
+
+class LabelInfo(TypedDict, total=False):
+    """One label of a model or a result. `color` is red, green, blue, 0 to 255. `terminology` is the
+    model card's entry (DICOM codes), absent where the card gives none."""
+
+    value: int
+    name: str
+    color: list[int]
+    terminology: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages."""
+
+    type: ClassVar[str] = ""
+    job: str = ""
+
+
+# ---- requests --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request(Message):
+    """Base of what a client asks."""
+
+
+@dataclass(frozen=True)
+class Segment(Request):
+    """Segment one volume. Answered by `Result` with a `SegmentValue`.
+
+    `inputs` are absolute paths: one a channel, or one DICOM folder. `model` is the id of an
+    installed model or the path of a model folder. The outputs are absolute paths of files; the
+    map of uncertainty and the probabilities are written where a path is given.
+    """
+
+    type: ClassVar[str] = "segment"
+    inputs: list[str] = field(default_factory=list)
+    output: str = ""
+    model: str = ""
+    options: SegmentOptions = field(default_factory=SegmentOptions)
+    uncertainty_output: str | None = None
+    probabilities_output: str | None = None
+
+
+@dataclass(frozen=True)
+class Cancel(Request):
+    """Stop the job named `job`, waiting or running. Of a job that is over or unknown: nothing."""
+
+    type: ClassVar[str] = "cancel"
+
+
+@dataclass(frozen=True)
+class Models(Request):
+    """List the installed models. Result: `{"models": [ModelSummary], "directory": str}`."""
+
+    type: ClassVar[str] = "models"
+
+
+@dataclass(frozen=True)
+class Catalogue(Request):
+    """List the models that can be downloaded. Result: `{"entries": [catalogue entry, with
+    "installed": bool]}`; an entry is as in `Resources/Catalog`'s schema."""
+
+    type: ClassVar[str] = "catalogue"
+
+
+@dataclass(frozen=True)
+class ModelInfo(Request):
+    """Everything about one model. Result: a `ModelSummary` with "card", "plan" and "folds"."""
+
+    type: ClassVar[str] = "model_info"
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Download(Request):
+    """Download and install the catalogue's model `id`. Result: `{"model": ModelSummary}`."""
+
+    type: ClassVar[str] = "download"
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Import(Request):
+    """Install a model from a folder or a zip. Result: `{"model": ModelSummary}`."""
+
+    type: ClassVar[str] = "import"
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Export(Request):
+    """Write an installed model to one zip. Result: `{"path": str}`."""
+
+    type: ClassVar[str] = "export"
+    model: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Remove(Request):
+    """Delete an installed model from this computer. Result: `{"removed": str}`."""
+
+    type: ClassVar[str] = "remove"
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Verify(Request):
+    """Check a model's files against its sums. Result: `{"problems": [str]}`; empty when sound."""
+
+    type: ClassVar[str] = "verify"
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor(Request):
+    """What this computer has and lacks. Result: a `DoctorValue`.
+
+    With `devices` the accelerators are asked too, which loads torch (seconds, the first time).
+    """
+
+    type: ClassVar[str] = "doctor"
+    devices: bool = False
+
+
+@dataclass(frozen=True)
+class Unload(Request):
+    """Forget the networks kept in memory. Result: `{"unloaded": int}`."""
+
+    type: ClassVar[str] = "unload"
+
+
+@dataclass(frozen=True)
+class Shutdown(Request):
+    """End the worker; a running job is cancelled. Result: `{}`, then the process exits with 0."""
+
+    type: ClassVar[str] = "shutdown"
+
+
+# ---- replies ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reply(Message):
+    """Base of what the worker says."""
+
+
+@dataclass(frozen=True)
+class Ready(Reply):
+    """Sent once, first. `log` is the path of the worker's log, empty where it could not be kept."""
+
+    type: ClassVar[str] = "ready"
+    engine: str = ""
+    protocol: int = VERSION
+    pid: int = 0
+    python: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Progress(Reply):
+    """`fraction` of the whole job, 0 to 1; `seconds_left` of the stage, where it can be told.
+
+    `stage` is a short name ("waiting" while other jobs run first); `note` is a sentence for the
+    person, mostly empty.
+    """
+
+    type: ClassVar[str] = "progress"
+    stage: str = ""
+    fraction: float = 0.0
+    seconds_left: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Result(Reply):
+    """The job is done. `of` is the type of the request, `value` what it promises."""
+
+    type: ClassVar[str] = "result"
+    of: str = ""
+    value: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Error(Reply):
+    """The job failed: a stable code, one sentence for the person, what to do next."""
+
+    type: ClassVar[str] = "error"
+    code: str = "internal"
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Cancelled(Reply):
+    """The job was stopped as asked; nothing was written."""
+
+    type: ClassVar[str] = "cancelled"
+
+
+# ---- what results carry ----------------------------------------------------------------------
+
+
+class SegmentValue(TypedDict, total=False):
+    """Of `Segment`. `labels` are those the model can give, `present` the values found. `loaded`
+    says that the network had to be loaded for this job. `timings` are seconds a stage."""
+
+    output: str
+    uncertainty_output: str | None
+    probabilities_output: str | None
+    labels: list[LabelInfo]
+    present: list[int]
+    model: str
+    loaded: bool
+    device: str
+    backend: str
+    precision: str
+    notes: list[str]
+    timings: dict[str, float]
+    peak_estimate: int
+
+
+class ModelSummary(TypedDict, total=False):
+    """One installed model. `channels` are the names of the inputs it needs, in their order;
+    `source` is "embedded", "user" or "path". A folder that cannot be opened has only `id`, `path`
+    and `problem`, a sentence."""
+
+    id: str
+    path: str
+    title: str
+    description: str
+    license: str
+    citation: str
+    intended_use: str
+    modality: str
+    channels: list[str]
+    labels: list[LabelInfo]
+    source: str
+    problem: str
+    removable: bool
+    folds: list[str]
+    plan: dict[str, Any]
+    card: dict[str, Any]
+
+
+class PackageInfo(TypedDict, total=False):
+    """`version` is empty where the package is missing; `problem` a sentence where it is no use."""
+
+    name: str
+    version: str
+    required: bool
+    problem: str
+    hint: str
+
+
+class DoctorValue(TypedDict, total=False):
+    """Of `Doctor`. `usable` says that Segment can run. Memory is in bytes. `devices` are those of
+    `mednext_engine.inference.devices.list_devices`; absent where not asked for or without torch."""
+
+    usable: bool
+    engine: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int
+    memory_total: int
+    memory_free: int
+    models_directory: str
+    models_free: int
+    log: str
+    packages: list[PackageInfo]
+    devices: list[dict[str, Any]]
+    problems: list[str]
+
+
+# ---- by their type -------------------------------------------------------------------------
+
+
+def _by_type(base: type[Message]) -> dict[str, type[Message]]:
+    return {kind.type: kind for kind in base.__subclasses__()}
+
+
+REQUESTS = _by_type(Request)
+REPLIES = _by_type(Reply)
