@@ -58,13 +58,13 @@ class SegmentOptions(TypedDict, total=False):
 
 
 class LabelInfo(TypedDict, total=False):
-    """One label of a model or a result. `color` is red, green, blue, 0 to 255. `terminology` is the
-    model card's entry (DICOM codes), absent where the card gives none."""
+    """One label of a model or a result. `color` is red, green, blue, 0 to 255. `terminology` is 3D
+    Slicer's serialised terminology entry, empty where the model's card gives none."""
 
     value: int
     name: str
     color: list[int]
-    terminology: dict[str, Any] | None
+    terminology: str
 
 
 @dataclass(frozen=True)
