@@ -147,8 +147,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def inspect_checkpoint(path: Path) -> None:
-    """Gates 1 and 2 above; executes nothing and does not need torch. Raises ModelError."""
+def inspect_checkpoint(path: Path) -> frozenset[str]:
+    """Gates 1 and 2 above; executes nothing and does not need torch.
+
+    Returns:
+        Every text in the checkpoint: keys, names, settings.
+
+    Raises:
+        ModelError: the file is missing, truncated, no such checkpoint, or asks for code.
+    """
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
@@ -161,7 +168,7 @@ def inspect_checkpoint(path: Path) -> None:
                     "Checkpoints of PyTorch before 1.6 are not opened.",
                 )
             with zipfile.ZipFile(stream) as archive:
-                _scan_pickle(_read_pickle(archive, size, path.name), path.name)
+                return _scan_pickle(_read_pickle(archive, size, path.name), path.name)
     except (zipfile.BadZipFile, EOFError, struct.error):
         raise ModelError(
             f"{path.name} is truncated or damaged.", "Download or copy the model again."
@@ -195,7 +202,9 @@ def _read_pickle(archive: zipfile.ZipFile, size: int, name: str) -> bytes:
     return archive.read(f"{prefix}/data.pkl")
 
 
-def _scan_pickle(data: bytes, name: str) -> None:
+def _scan_pickle(data: bytes, name: str) -> frozenset[str]:
+    """The pickle's texts, if it holds nothing but what nnU-Net's checkpoints hold."""
+    texts: set[str] = set()
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "GLOBAL" and argument not in ALLOWED_GLOBALS:
@@ -210,8 +219,11 @@ def _scan_pickle(data: bytes, name: str) -> None:
                     "that checkpoints do not need.",
                     "Do not use this model unless you trust its origin.",
                 )
+            if opcode.name == "BINUNICODE":
+                texts.add(str(argument))
     except (ValueError, IndexError, UnicodeDecodeError, struct.error, OverflowError):
         raise ModelError(f"{name} is truncated or damaged.") from None
+    return frozenset(texts)
 
 
 class _Type:

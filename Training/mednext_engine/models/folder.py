@@ -10,26 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ModelError, UnsupportedModelError
 from .card import FILE_NAME, Card, complete_card, read_card
 from .checkpoint import Checkpoint, load_checkpoint
 from .jsonfile import read_json
 from .labels import Labels, read_channel_names, read_labels
+from .layout import CHECKPOINTS, FOLD_FOLDER, file_sha256
 from .plan import Plan, configurations, read_plan
+from .weights import build_with_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 PREFERRED = ("3d_fullres", "3d_lowres")
-_FOLD = re.compile(r"fold_(\d{1,3}|all)")
 
 
 @dataclass(frozen=True)
@@ -114,15 +112,18 @@ class Model:
             UnsupportedModelError, DependencyError: see `networks.registry.build_network`.
             ModelError: the weights belong to another network or are not finite.
         """
-        if weights is None:
-            return self._built("cpu", deep_supervision).eval()
-        layout = self._built("meta", deep_supervision)
-        _compare(layout, weights)
-        copies = _finite_copies(weights)
-        network = _loaded(layout, copies, assign=True)
-        if any(t.is_meta for t in (*network.parameters(), *network.buffers())):
-            # Heads for deep supervision that the file lacks keep their random start.
-            network = _loaded(self._built("cpu", deep_supervision), copies, assign=False)
+        from ..networks.registry import build_network
+
+        def build() -> nn.Module:
+            return build_network(
+                self.plan.network_class,
+                dict(self.plan.network_kwargs),
+                len(self.channel_names),
+                self.labels.num_heads,
+                deep_supervision,
+            )
+
+        network = build() if weights is None else build_with_weights(build, weights)
         return network.eval()
 
     def fingerprint(self, fold: str | int) -> str:
@@ -140,20 +141,6 @@ class Model:
             self.labels.num_heads,
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-    def _built(self, device: str, deep_supervision: bool) -> nn.Module:
-        import torch
-
-        from ..networks.registry import build_network
-
-        with torch.device("meta") if device == "meta" else nullcontext():
-            return build_network(
-                self.plan.network_class,
-                dict(self.plan.network_kwargs),
-                len(self.channel_names),
-                self.labels.num_heads,
-                deep_supervision,
-            )
 
 
 def open_model(path: str | os.PathLike[str], *, configuration: str | None = None) -> Model:
@@ -215,32 +202,34 @@ def find_model_folder(path: Path, configuration: str | None = None) -> Path:
     found = [p.parent for depth in ("*", "*/*") for p in sorted(path.glob(f"{depth}/plans.json"))]
     if not found:
         raise ModelError(f"{path} is not a model folder: it has no plans.json.")
+    return choose_folder(found, configuration)
+
+
+_P = TypeVar("_P", bound=PurePath)
+
+
+def choose_folder(found: Sequence[_P], configuration: str | None = None) -> _P:
+    """The one of several model folders that is meant: by configuration, or as preferred.
+
+    Raises:
+        ModelError: none, or more than one, fits.
+    """
+    names = ", ".join(f.name[:60] for f in found[:5])
     for wanted in (configuration,) if configuration else PREFERRED:
         matching = [f for f in found if folder_configuration(f) == wanted]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            names = ", ".join(f.name for f in matching[:5])
-            raise ModelError(f"{path} holds several models: {names}.", "Choose one of them.")
+            raise ModelError(f"There are several models: {names}.", "Choose one of them.")
     if len(found) == 1:
         return found[0]
-    names = ", ".join(f.name for f in found[:5])
-    raise ModelError(f"{path} holds no model that can be chosen by itself: {names}.")
+    raise ModelError(f"There are several models, and none can be chosen by itself: {names}.")
 
 
-def folder_configuration(folder: Path) -> str:
+def folder_configuration(folder: PurePath) -> str:
     """Configuration in nnU-Net's folder name `<trainer>__<plans>__<configuration>`, or ""."""
     parts = folder.name.split("__")
     return parts[2] if len(parts) == 3 else ""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's content, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _choose(
@@ -264,7 +253,7 @@ def _choose(
 
 
 def _find_folds(folder: Path) -> tuple[str, tuple[str, ...]]:
-    names = [m[1] for p in folder.iterdir() if (m := _FOLD.fullmatch(p.name)) and p.is_dir()]
+    names = [m[1] for p in folder.iterdir() if (m := FOLD_FOLDER.fullmatch(p.name)) and p.is_dir()]
     names.sort(key=lambda n: (n == "all", int(n) if n != "all" else 0))
     for checkpoint in CHECKPOINTS:
         folds = tuple(n for n in names if (folder / f"fold_{n}" / checkpoint).is_file())
@@ -281,47 +270,3 @@ def _readable_name(folder: Path) -> str:
     if folder_configuration(folder) and folder.resolve().parent.name:
         return folder.resolve().parent.name
     return folder.resolve().name
-
-
-def _compare(layout: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    expected = layout.state_dict()
-    for key, tensor in weights.items():
-        if key in expected and expected[key].shape != tensor.shape:
-            raise ModelError(
-                f"The weights do not fit the network that plans.json describes: '{key[:100]}' has "
-                f"the shape {list(tensor.shape)} instead of {list(expected[key].shape)}."
-            )
-
-
-def _finite_copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Private fp32 copies of the floating tensors; a tensor with two names is copied once."""
-    import torch
-
-    copies: dict[str, Tensor] = {}
-    known: dict[tuple[Any, ...], Tensor] = {}
-    for key, tensor in weights.items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if place not in known:
-            dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-            known[place] = torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
-            if not torch.isfinite(known[place]).all():
-                raise ModelError(f"The weights hold values that are not finite ('{key[:100]}').")
-        copies[key] = known[place]
-    return copies
-
-
-def _loaded(network: nn.Module, weights: Mapping[str, Tensor], *, assign: bool) -> nn.Module:
-    try:
-        network.load_state_dict(weights, strict=True, assign=assign)
-    except RuntimeError as error:
-        expected = set(network.state_dict())
-        missing = sorted(expected - set(weights))[:1]
-        extra = sorted(set(weights) - expected)[:1]
-        facts = [f"'{missing[0]}' is missing"] * bool(missing)
-        facts += [f"'{extra[0][:100]}' is unknown"] * bool(extra)
-        reason = " and ".join(facts) or str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"The weights do not fit the network that plans.json describes: {reason}.",
-            "The model may have been trained with a network of its own.",
-        ) from None
-    return network

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, OutputError
 from .card import FILE_NAME, Card, complete_card
-from .folder import CHECKPOINTS, Model, file_sha256, open_model
+from .folder import Model, open_model
 from .jsonfile import write_bytes, write_json
 from .labels import Labels, read_labels
+from .layout import CHECKPOINTS, file_sha256, model_files
 from .plan import Plan, Resampling
 
 if TYPE_CHECKING:
@@ -102,8 +103,16 @@ def write_model(
         write_json(temporary / "dataset.json", dataset_json)
         write_json(temporary / "plans.json", plans_json)
         for fold, state in weights.items():
-            _write_checkpoint(
-                temporary, fold, state, plan, plans_json, dataset_json, training, half
+            save_checkpoint(
+                temporary / f"fold_{fold}" / CHECKPOINTS[0],
+                state,
+                plans_json=plans_json,
+                dataset_json=dataset_json,
+                configuration=plan.configuration,
+                fold=fold,
+                mirror_axes=training.mirror_axes,
+                half=half,
+                extra=training.extra,
             )
         for name, text in (("LICENSE", licence_text), ("README.md", readme)):
             if text:
@@ -134,23 +143,6 @@ def write_card(folder: Path, card: Card) -> Card:
     card = replace(card, files=files, derived=False)
     write_json(folder / FILE_NAME, card.to_json())
     return card
-
-
-def model_files(folder: Path) -> tuple[str, ...]:
-    """What belongs to a model and may be handed on, as sorted relative paths with "/".
-
-    Everything else that a training leaves in such a folder (logs, `debug.json`, plots, validation
-    images) can hold paths, host names or patients' images, and is no part of a model.
-    """
-    names = ["dataset.json", "plans.json", "dataset_fingerprint.json", FILE_NAME]
-    names += ["LICENSE", "LICENSE.txt", "README.md", "README.txt", "NOTICE"]
-    files = [name for name in names if (folder / name).is_file()]
-    files.extend(
-        f"{checkpoint.parent.name}/{checkpoint.name}"
-        for checkpoint in folder.glob("fold_*/checkpoint_*.pth")
-        if checkpoint.name in CHECKPOINTS and checkpoint.is_file()
-    )
-    return tuple(sorted(files))
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -258,34 +250,42 @@ def labels_table(labels: Labels) -> dict[str, int | list[int]]:
     return table
 
 
-def _write_checkpoint(
-    folder: Path,
+def save_checkpoint(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    *,
+    plans_json: Mapping[str, Any],
+    dataset_json: Mapping[str, Any],
+    configuration: str,
     fold: str,
-    state: Mapping[str, Tensor],
-    plan: Plan,
-    plans_json: dict[str, Any],
-    dataset_json: dict[str, Any],
-    training: Training,
-    half: bool,
+    mirror_axes: Sequence[int],
+    trainer: str = TRAINER,
+    half: bool = False,
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
+    """Writes what nnU-Net's predictor reads of a checkpoint; its folder is made.
+
+    Raises:
+        EngineError: `fold` is neither a number nor "all".
+        OSError: it cannot be written.
+    """
     import torch
 
     if fold != "all" and not fold.isdigit():
         raise EngineError(f"A fold is a number or 'all', not '{fold}'.")
     content = {
-        **training.extra,
-        "network_weights": _packed(state, half=half),
+        **(extra or {}),
+        "network_weights": _packed(weights, half=half),
         "init_args": {
-            "plans": plans_json,
-            "configuration": plan.configuration,
+            "plans": dict(plans_json),
+            "configuration": configuration,
             "fold": fold if fold == "all" else int(fold),
-            "dataset_json": dataset_json,
+            "dataset_json": dict(dataset_json),
         },
-        "trainer_name": TRAINER,
-        "inference_allowed_mirroring_axes": tuple(training.mirror_axes) or None,
+        "trainer_name": trainer,
+        "inference_allowed_mirroring_axes": tuple(mirror_axes) or None,
     }
-    path = folder / f"fold_{fold}" / CHECKPOINTS[0]
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     with path.open("wb") as stream:
         torch.save(content, stream)
 
