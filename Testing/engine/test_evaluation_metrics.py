@@ -31,9 +31,9 @@ def test_a_cube_scores_perfectly_against_itself():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_cube_shifted_along_one_axis_is_as_far_as_the_spacing_there(axis):
-    """Edges of 30, 20 and 5 mm: two of six faces move by the spacing, the others slide in themselves.
-    The two are more than 5 % of the area, so HD95 is the spacing; below it they are not near, but
-    for their rim, which lies on the other cube's side walls."""
+    """Edges of 30, 20 and 5 mm: two of six faces move by the spacing, the others slide in
+    themselves. The two are more than 5 % of the area, so HD95 is the spacing; below it they are
+    not near, but for their rim, which lies on the other cube's side walls."""
     spacing, faces = (3.0, 2.0, 0.5), (20 * 5, 30 * 5, 30 * 20)
     a = a_cube((5, 5, 5), (15, 15, 15))
     b = np.roll(a, 1, axis)
