@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .depthwise import DepthwiseConv, DepthwiseConvTranspose
 from .layers import ChannelNorm, GlobalResponseNorm
 
 LEVELS = 9
@@ -55,9 +56,11 @@ class MedNeXtBlock(nn.Module):
         hidden = expansion * in_channels
         conv: Callable[..., nn.Module] = nn.ConvTranspose3d if stride == "up" else nn.Conv3d
         step = 1 if stride is None else 2
-        self.depthwise = conv(
-            in_channels, in_channels, kernel_size, step, kernel_size // 2, groups=in_channels
-        )
+        self.depthwise: nn.Module
+        if stride == "up":
+            self.depthwise = DepthwiseConvTranspose(in_channels, kernel_size)
+        else:
+            self.depthwise = DepthwiseConv(in_channels, kernel_size, step)
         self.norm = ChannelNorm(in_channels)
         self.expand = nn.Conv3d(in_channels, hidden, 1)
         self.grn = GlobalResponseNorm(hidden) if grn else nn.Identity()
