@@ -110,7 +110,8 @@ class Cancel(Request):
 
 @dataclass(frozen=True)
 class Models(Request):
-    """List the installed models. Result: `{"models": [ModelSummary], "directory": str}`."""
+    """List the installed models. Result: `{"models": [ModelSummary], "problems": [str],
+    "directory": str}`; a sentence in `problems` for each folder that cannot be opened."""
 
     type: ClassVar[str] = "models"
 
@@ -125,7 +126,7 @@ class Catalogue(Request):
 
 @dataclass(frozen=True)
 class ModelInfo(Request):
-    """Everything about one model. Result: a `ModelSummary` with "card", "plan" and "folds"."""
+    """Everything about one model. Result: a `ModelSummary` with "card", the whole model card."""
 
     type: ClassVar[str] = "model_info"
     model: str = ""
@@ -141,15 +142,20 @@ class Download(Request):
 
 @dataclass(frozen=True)
 class Import(Request):
-    """Install a model from a folder or a zip. Result: `{"model": ModelSummary}`."""
+    """Install a model from a folder or a zip. Result: `{"model": ModelSummary, "notes": [str]}`.
+
+    `name` is the id to install it under, by default its own; `replace` one that is there already.
+    """
 
     type: ClassVar[str] = "import"
     path: str = ""
+    name: str = ""
+    replace: bool = False
 
 
 @dataclass(frozen=True)
 class Export(Request):
-    """Write an installed model to one zip. Result: `{"path": str}`."""
+    """Write an installed model to one zip, which must not exist. Result: `{"path": str}`."""
 
     type: ClassVar[str] = "export"
     model: str = ""
@@ -166,7 +172,7 @@ class Remove(Request):
 
 @dataclass(frozen=True)
 class Verify(Request):
-    """Check a model's files against its sums. Result: `{"problems": [str]}`; empty when sound."""
+    """Check a model's files against its sums. Result: `{"checked": int, "problems": [str]}`."""
 
     type: ClassVar[str] = "verify"
     model: str = ""
@@ -281,12 +287,11 @@ class SegmentValue(TypedDict, total=False):
 
 
 class ModelSummary(TypedDict, total=False):
-    """One installed model. `channels` are the names of the inputs it needs, in their order;
-    `source` is "embedded", "user" or "path". A folder that cannot be opened has only `id`, `path`
-    and `problem`, a sentence."""
+    """One installed model, as `mednext_engine.models.store.describe` says it: `channels` are the
+    names of the inputs it needs, in their order; `spacing` (mm) and `patch_size` are along the
+    axes of its plan; `removable` is False for what ships with the product."""
 
     id: str
-    path: str
     title: str
     description: str
     license: str
@@ -295,12 +300,13 @@ class ModelSummary(TypedDict, total=False):
     modality: str
     channels: list[str]
     labels: list[LabelInfo]
-    source: str
-    problem: str
-    removable: bool
+    configuration: str
+    spacing: list[float]
+    patch_size: list[int]
+    network: str
     folds: list[str]
-    plan: dict[str, Any]
-    card: dict[str, Any]
+    path: str
+    removable: bool
 
 
 class PackageInfo(TypedDict, total=False):

@@ -1,0 +1,192 @@
+"""What each request is answered with. Everything heavy is imported by the answer that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DependencyError, InputError
+from ..monitor import Monitor
+from . import protocol as p
+from .keeper import Keeper
+
+if TYPE_CHECKING:
+    from ..models.folder import Model
+
+Answer = Callable[[Any, Monitor], dict[str, Any]]
+
+
+class Answers:
+    """Answers requests, each with the value of its result; raises what goes wrong.
+
+    `compute` are answers that must come one after the other and may use a device, `files` those
+    that change models, `questions` those that only look.
+    """
+
+    def __init__(self, log: str = "") -> None:
+        self._log = log
+        self._keeper = Keeper(_make_segmenter)
+        self.compute: dict[type[p.Message], Answer] = {
+            p.Segment: self._segment,
+            p.Unload: lambda request, monitor: {"unloaded": self._keeper.clear()},
+        }
+        self.files: dict[type[p.Message], Answer] = {
+            p.Download: _download,
+            p.Import: _import,
+            p.Export: _export,
+            p.Remove: _remove,
+            p.Verify: _verify,
+        }
+        self.questions: dict[type[p.Message], Answer] = {
+            p.Models: _models,
+            p.Catalogue: _catalogue,
+            p.ModelInfo: _model_info,
+            p.Doctor: self._doctor,
+        }
+
+    def _doctor(self, request: p.Doctor, monitor: Monitor) -> dict[str, Any]:
+        from .doctor import examine
+
+        return dict(examine(request.devices, self._log))
+
+    def _segment(self, request: p.Segment, monitor: Monitor) -> dict[str, Any]:
+        outputs = _outputs(request)
+        if not request.inputs or not request.model:
+            raise InputError("A segmentation needs at least one image and a model.")
+        with monitor.stage("Loading", 0.0, 0.01):
+            from ..models.store import find_model
+
+            model = find_model(request.model)
+            segmenter = self._keeper.segmenter(model)
+            from ..inference import Options, segment_file
+
+            options = Options.from_dict(dict(request.options))
+        before = int(segmenter.memory_bytes)
+        try:
+            result = segment_file(
+                [Path(one) for one in request.inputs],
+                outputs["output"],
+                model,
+                options,
+                monitor,
+                segmenter=segmenter,
+                uncertainty_path=outputs["uncertainty_output"],
+                probabilities_path=outputs["probabilities_output"],
+            )
+            loaded = int(segmenter.memory_bytes) > before
+        finally:
+            self._keeper.trim()
+        value: p.SegmentValue = {
+            "output": request.output,
+            "uncertainty_output": request.uncertainty_output,
+            "probabilities_output": request.probabilities_output,
+            "labels": model.card.to_json()["labels"],
+            "present": _present(result.labels),
+            "model": model.id,
+            "loaded": loaded,
+            "device": result.device,
+            "backend": result.backend,
+            "precision": result.precision,
+            "notes": list(result.notes),
+            "timings": {name: round(float(s), 3) for name, s in result.timings.items()},
+            "peak_estimate": int(result.peak_estimate),
+        }
+        return dict(value)
+
+
+def _make_segmenter(model: Model) -> Any:
+    from ..models.checkpoint import require_torch
+
+    require_torch()
+    try:
+        from ..inference import Segmenter
+    except ImportError as error:
+        raise DependencyError(
+            f"A package that Segment needs cannot be imported: {error}.",
+            "`mednext doctor`, or the panel, says what to install.",
+        ) from error
+    return Segmenter(model)
+
+
+def _outputs(request: p.Segment) -> dict[str, Path | None]:
+    outputs: dict[str, Path | None] = {}
+    for name in ("output", "uncertainty_output", "probabilities_output"):
+        said = getattr(request, name)
+        outputs[name] = Path(said) if said else None
+        if said and not Path(said).is_absolute():
+            raise InputError(f"The path {said} is not absolute.")
+    if outputs["output"] is None:
+        raise InputError("A segmentation needs a file to write to.")
+    return outputs
+
+
+def _present(labels: Any) -> list[int]:
+    """Label values that are there, without background, of an integer array."""
+    import numpy as np
+
+    return [int(v) for v in np.flatnonzero(np.bincount(labels.reshape(-1))) if v]
+
+
+def _models(request: p.Models, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import describe, list_models, models_directory
+
+    problems: list[str] = []
+    models = [describe(model) for model in list_models(problems)]
+    return {"models": models, "problems": problems, "directory": str(models_directory())}
+
+
+def _model_info(request: p.ModelInfo, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import describe, find_model
+
+    model = find_model(request.model)
+    return {**describe(model), "card": model.card.to_json()}
+
+
+def _catalogue(request: p.Catalogue, monitor: Monitor) -> dict[str, Any]:
+    from ..models.catalogue import read_catalogue
+    from ..models.store import list_models
+
+    installed = {model.id for model in list_models()}
+    entries = [entry.to_json() for entry in read_catalogue()]
+    return {"entries": [{**e, "installed": e["id"] in installed} for e in entries]}
+
+
+def _download(request: p.Download, monitor: Monitor) -> dict[str, Any]:
+    from ..models.download import download_model
+    from ..models.store import describe
+
+    model = download_model(request.id, monitor)
+    return {"model": describe(model), "notes": list(monitor.notes)}
+
+
+def _import(request: p.Import, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import describe, import_model
+
+    model = import_model(
+        request.path, monitor, name=request.name or None, replace_existing=request.replace
+    )
+    return {"model": describe(model), "notes": list(monitor.notes)}
+
+
+def _export(request: p.Export, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import export_model, find_model
+
+    if not Path(request.path).is_absolute():
+        raise InputError(f"The path {request.path} is not absolute.")
+    return {"path": str(export_model(find_model(request.model), request.path, monitor))}
+
+
+def _remove(request: p.Remove, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import find_model, remove_model
+
+    model = find_model(request.model)
+    remove_model(model)
+    return {"removed": model.id}
+
+
+def _verify(request: p.Verify, monitor: Monitor) -> dict[str, Any]:
+    from ..models.store import find_model, verify_model
+
+    verification = verify_model(find_model(request.model), monitor)
+    return {"checked": verification.checked, "problems": list(verification.problems)}
