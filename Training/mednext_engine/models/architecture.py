@@ -15,6 +15,7 @@ from .jsonfile import read_dict, read_int, read_list, read_text
 
 UNETS = "dynamic_network_architectures.architectures.unet"
 UNET_NAMES = ("PlainConvUNet", "ResidualEncoderUNet")
+NAMED_OPERATORS = ("conv_op", "norm_op", "dropout_op", "nonlin")  # `_kw_requires_import`
 MAX_STAGES = 16
 MAX_FEATURES = 8192
 MAX_ENTRIES = 2000
@@ -32,6 +33,9 @@ def read_architecture(configuration: Mapping[str, Any]) -> tuple[str, dict[str, 
     raw = read_dict(configuration["architecture"], "'architecture' of plans.json")
     class_path = read_text(raw.get("network_class_name"), "network_class_name", limit=200)
     kwargs = read_dict(raw.get("arch_kwargs"), "'arch_kwargs' of plans.json")
+    for key in NAMED_OPERATORS:
+        if kwargs.get(key) is not None:
+            read_text(kwargs[key], f"'{key}' of arch_kwargs", limit=200)
     package, _, name = class_path.rpartition(".")
     if name in UNET_NAMES and package.startswith("dynamic_network_architectures."):
         class_path = f"{UNETS}.{name}"  # the module moved between versions

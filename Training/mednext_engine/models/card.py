@@ -114,7 +114,8 @@ def _read_label(entry: Any) -> LabelCard:
         red, green, blue = default_color(value)
     else:
         red, green, blue = (
-            read_int(c, f"{what}: its color", 0, 255) for c in read_list(color, what, length=3)
+            read_int(c, f"{what}: its color", 0, 255)
+            for c in read_list(color, f"{what}: its color", length=3)
         )
     return LabelCard(
         value,

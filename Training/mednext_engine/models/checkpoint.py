@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DependencyError, ModelError
@@ -239,31 +240,41 @@ class _Type:
     order = "<"
 
 
+_FORMATS = {"b1": "?", "f2": "e", "f4": "f", "f8": "d"}
+_FORMATS |= {"i1": "b", "i2": "h", "i4": "i", "i8": "q"}
+_FORMATS |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
+
+
 def _scalar(kind: Any, data: Any = b"") -> float | int | bool | None:
     """Stands in for NumPy's `scalar`: a plain number, or None for what is no number."""
-    formats = {"f2": "e", "f4": "f", "f8": "d", "b1": "?"}
-    formats |= {"i1": "b", "i2": "h", "i4": "i", "i8": "q"}
-    formats |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
-    code = formats.get(getattr(kind, "code", ""))
+    code = _FORMATS.get(getattr(kind, "code", ""))
     if code is None or not isinstance(data, bytes) or len(data) != struct.calcsize(code):
         return None
     number: float | int | bool = struct.unpack((">" if kind.order == ">" else "<") + code, data)[0]
     return number
 
 
+def _stand_ins() -> list[Any]:
+    """The stand-ins under the names that checkpoints ask for, before and since NumPy 2.
+
+    PyTorch looks allowed names up by `__module__` and `__name__`.
+    """
+    stand_ins: list[Any] = [type("dtype", (_Type,), {"__module__": "numpy"})]
+    for package in ("numpy.core", "numpy._core"):
+        function = FunctionType(_scalar.__code__, globals(), "scalar", _scalar.__defaults__)
+        function.__module__, function.__qualname__ = f"{package}.multiarray", "scalar"
+        stand_ins.append(function)
+    return stand_ins
+
+
 def _load(path: Path) -> Any:
     import torch
 
-    stand_ins: list[Any] = [
-        (_Type, "numpy.dtype"),
-        (_scalar, "numpy.core.multiarray.scalar"),
-        (_scalar, "numpy._core.multiarray.scalar"),
-    ]
     # Mapping the file spares the memory of what is not used (the optimiser's state). Windows
     # would keep a mapped file locked, and its paths are safest in Python's own hands.
     mapped = sys.platform != "win32"
     try:
-        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if mapped:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError, OutputError
+from .architecture import NAMED_OPERATORS
 from .card import FILE_NAME, Card, complete_card
 from .folder import Model, open_model
 from .jsonfile import write_bytes, write_json
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 TRAINER = "nnUNetTrainer"
 PLANS_NAME = "nnUNetPlans"
-_NAMED_OPERATORS = ("conv_op", "norm_op", "dropout_op", "nonlin")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def plans_from(plan: Plan, training: Training | None = None) -> dict[str, Any]:
         "architecture": {
             "network_class_name": plan.network_class,
             "arch_kwargs": kwargs,
-            "_kw_requires_import": [name for name in _NAMED_OPERATORS if name in kwargs],
+            "_kw_requires_import": [name for name in NAMED_OPERATORS if name in kwargs],
         },
         "batch_dice": False,
     }

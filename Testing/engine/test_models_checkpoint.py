@@ -1,0 +1,325 @@
+"""Checkpoints: real ones of nnU-Net open, hostile ones end in one sentence and do nothing."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import model_fixtures as given
+import numpy as np
+import pytest
+import torch
+
+from mednext_engine.errors import DependencyError, ModelError
+from mednext_engine.models import checkpoint as module
+from mednext_engine.models.checkpoint import (
+    check_torch_version,
+    inspect_checkpoint,
+    load_checkpoint,
+    strip_prefixes,
+)
+
+
+@pytest.fixture
+def a_checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "fold_0" / "checkpoint_final.pth"
+    given.save_as_nnunet(path, given.a_unet())
+    return path
+
+
+def with_pickle(source: Path, target: Path, change: Callable[[bytes], bytes]) -> Path:
+    """The same archive, with another `data.pkl`."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            new.writestr(
+                info.filename, change(data) if info.filename.endswith("data.pkl") else data
+            )
+    return target
+
+
+def an_archive(path: Path, data: bytes, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        for name, content in {"version": b"3\n", **members}.items():
+            archive.writestr(f"archive/{name}", content)
+    return path
+
+
+def test_a_checkpoint_of_nnunet_opens(a_checkpoint: Path) -> None:
+    loaded = load_checkpoint(a_checkpoint)
+    assert (loaded.trainer, loaded.configuration) == ("nnUNetTrainer", "3d_fullres")
+    assert loaded.mirror_axes == (0, 1, 2)
+    raw = torch.load(a_checkpoint, weights_only=False)["network_weights"]
+    assert list(loaded.weights) == list(raw)
+    assert all(torch.equal(loaded.weights[key], raw[key]) for key in raw)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
+def test_numpys_numbers_under_both_names(
+    a_checkpoint: Path, tmp_path: Path, monkeypatch: Any, package: str, windows: bool
+) -> None:
+    """NumPy 1 calls its module numpy.core, NumPy 2 numpy._core."""
+    here = b"cnumpy._core.multiarray\n"
+    if here not in zipfile.ZipFile(a_checkpoint).read("archive/data.pkl"):
+        here = b"cnumpy.core.multiarray\n"
+    there = f"c{package}.multiarray\n".encode()
+    other = with_pickle(a_checkpoint, tmp_path / "o.pth", lambda d: d.replace(here, there))
+    if windows:  # where the file is read instead of mapped
+        monkeypatch.setattr(module.sys, "platform", "win32")
+    assert load_checkpoint(other).trainer == "nnUNetTrainer"
+    content = module._load(other)
+    assert content["logging"]["mean_fg_dice"] == [0.5, 0.75]
+    assert content["logging"]["flags"] == [True, 3]
+    assert content["_best_ema"] == pytest.approx(0.7, abs=0)
+
+
+def test_unknown_keys_are_tolerated(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    plan = {"architecture_plans": {"arch_class_name": "ResEncL"}, "key_to_encoder": "encoder"}
+    given.save_as_nnunet(path, given.a_unet(), nnssl_adaptation_plan=plan, more=[np.float32(1)])
+    assert load_checkpoint(path).weights
+
+
+@pytest.mark.parametrize(
+    ("key", "stripped"),
+    [
+        ("module.encoder.w", "encoder.w"),
+        ("_orig_mod.module.encoder.w", "encoder.w"),
+        ("module._orig_mod.encoder.w", "encoder.w"),
+        ("encoder.module.w", "encoder.module.w"),
+    ],
+)
+def test_prefixes_of_wrappers(key: str, stripped: str) -> None:
+    assert strip_prefixes(key) == stripped
+
+
+@pytest.mark.parametrize(
+    ("axes", "read"), [(None, ()), ((), ()), ((2, 0), (0, 2)), ([0, 1, 2], (0, 1, 2))]
+)
+def test_mirroring_axes(tmp_path: Path, axes: Any, read: tuple[int, ...]) -> None:
+    path = tmp_path / "c.pth"
+    torch.save(
+        {"network_weights": {"w": torch.ones(2)}, "inference_allowed_mirroring_axes": axes}, path
+    )
+    assert load_checkpoint(path).mirror_axes == read
+
+
+@pytest.mark.parametrize("axes", [(3,), (-1,), "012", (0, 1, 2, 0), (True,), 1])
+def test_impossible_mirroring_axes(tmp_path: Path, axes: Any) -> None:
+    path = tmp_path / "c.pth"
+    torch.save(
+        {"network_weights": {"w": torch.ones(2)}, "inference_allowed_mirroring_axes": axes}, path
+    )
+    with pytest.raises(ModelError, match="mirroring axes"):
+        load_checkpoint(path)
+
+
+class Payload:
+    """Pickled, this asks for a file to be made when it is opened."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call, self.arguments
+
+
+def payloads(mark: Path) -> dict[str, bytes]:
+    """Programs that would make the file `mark`, or take memory, in the ways pickle has."""
+    import os
+    import subprocess
+
+    def pickled(value: Any, protocol: int = 2) -> bytes:
+        return pickle.dumps({"network_weights": {}, "x": value}, protocol)
+
+    system = Payload(os.system, f"touch '{mark}'")
+    buffer = io.BytesIO()
+    torch.save({"network_weights": {"w": torch.ones(1)}, "x": system}, buffer)
+    made = zipfile.ZipFile(buffer)
+    saved = made.read(made.namelist()[0])
+    return {
+        "os.system, as torch.save writes it": saved,
+        "os.system": pickled(system),
+        "os.system, protocol 4": pickled(system, 4),
+        "subprocess": pickled(Payload(subprocess.check_call, ["touch", str(mark)])),
+        "eval": pickled(Payload(eval, f"open({str(mark)!r}, 'w')")),
+        "open": pickled(Payload(open, str(mark), "w")),
+        "getattr": pickled(Payload(getattr)),
+        "old INST opcode": b"(S'touch %s'\nios\nsystem\n." % str(mark).encode(),
+        "old OBJ opcode": b"(cos\nsystem\nS'touch %s'\no." % str(mark).encode(),
+        "extension registry": b"\x80\x02\x82\x01.",
+        "memory": pickled(Payload(bytearray, 10**12)),
+        "NumPy array": pickled(np.zeros(3)),
+        "a tensor without its storage": b"\x80\x02ctorch\nTensor\n(J\x00\xca\x9a;tR.",
+    }
+
+
+@pytest.mark.parametrize("name", payloads(Path("mark")))
+def test_a_payload_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    mark = tmp_path / "mark"
+    path = an_archive(tmp_path / "c.pth", payloads(mark)[name])
+    with pytest.raises(ModelError, match=r"was not opened, because it (asks for|holds an instr)"):
+        load_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_the_payload_would_have_run(tmp_path: Path) -> None:
+    """So that the test above is about something."""
+    mark = tmp_path / "mark"
+    pickle.loads(payloads(mark)["os.system"])
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("name", ["os.system", "eval", "memory"])
+def test_pytorchs_own_gate_holds_without_ours(tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    mark = tmp_path / "mark"
+    data = payloads(mark)[name] if name != "memory" else payloads(mark)["eval"]
+    path = an_archive(tmp_path / "c.pth", data)
+    monkeypatch.setattr(module, "inspect_checkpoint", lambda _: frozenset())
+    with pytest.raises(ModelError, match="damaged or not a checkpoint"):
+        load_checkpoint(path)
+    assert not mark.exists()
+
+
+def test_a_scalar_of_a_huge_type_takes_no_memory(tmp_path: Path) -> None:
+    """NumPy itself would set aside 10 GB for a scalar of the type V10000000000."""
+    data = (
+        b"\x80\x02cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\n"
+        b"X\x0c\x00\x00\x00V10000000000\x89\x88\x87R\x85R."
+    )
+    assert module._load(an_archive(tmp_path / "c.pth", data)) is None
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path, a_checkpoint: Path) -> None:
+    path = tmp_path / "c.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("archive/data/0", bytes(10**8))
+    with pytest.raises(ModelError, match="compressed"):
+        load_checkpoint(path)
+
+
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    path = an_archive(tmp_path / "c.pth", pickle.dumps({}, 2), **{"constants.pkl": b""})
+    with pytest.raises(ModelError, match="TorchScript"):
+        load_checkpoint(path)
+
+
+def test_the_format_before_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    torch.save({"network_weights": {}}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ModelError, match="truncated or not a checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("names", [("data.pkl", "DATA.PKL"), ("data.pkl", "data.pkl")])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_readings_of_one_name_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = tmp_path / "c.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(f"archive/{name}", pickle.dumps({}, 2))
+    with pytest.raises(ModelError, match="two entries of one name"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, 0.5, 0.999])
+def test_truncated(tmp_path: Path, a_checkpoint: Path, keep: float) -> None:
+    data = a_checkpoint.read_bytes()
+    path = tmp_path / "c.pth"
+    path.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
+    with pytest.raises(ModelError, match="truncated"):
+        load_checkpoint(path)
+
+
+def test_a_pickle_that_breaks_off(tmp_path: Path, a_checkpoint: Path) -> None:
+    path = with_pickle(a_checkpoint, tmp_path / "c.pth", lambda d: d[: len(d) // 2])
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["data/0", "byteorder", "version"])
+def test_a_missing_record(tmp_path: Path, a_checkpoint: Path, name: str) -> None:
+    path = tmp_path / "c.pth"
+    with zipfile.ZipFile(a_checkpoint) as old, zipfile.ZipFile(path, "w") as new:
+        for info in old.infolist():
+            if info.filename != f"archive/{name}":
+                new.writestr(info.filename, old.read(info))
+    if name == "byteorder":  # older files have none
+        assert load_checkpoint(path).weights
+    else:
+        with pytest.raises(ModelError):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [None, {}, [1], {"w": 1.0}, {"w": [torch.ones(1)]}, {3: torch.ones(1)}, torch.ones(3)],
+)
+def test_weights_that_are_no_table_of_tensors(tmp_path: Path, weights: Any) -> None:
+    path = tmp_path / "c.pth"
+    torch.save({"network_weights": weights}, path)
+    with pytest.raises(ModelError, match=r"no network weights|not a table of tensors"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), "text", None])
+def test_no_dictionary_at_all(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "c.pth"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="not a checkpoint of nnU-Net"):
+        load_checkpoint(path)
+
+
+def test_a_tensor_that_claims_more_than_it_holds(tmp_path: Path) -> None:
+    """One stored number, 10^15 claimed: a later copy would take all memory."""
+    path = tmp_path / "c.pth"
+    huge = torch.ones(1).as_strided((10**5, 10**5, 10**5), (0, 0, 0))
+    torch.save({"network_weights": {"w": huge}}, path)
+    with pytest.raises(ModelError, match=r"'w' of c\.pth is not a plain array"):
+        load_checkpoint(path)
+
+
+def test_a_sparse_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    torch.save({"network_weights": {"w": torch.eye(3).to_sparse()}}, path)
+    with pytest.raises(ModelError, match="asks for"):
+        load_checkpoint(path)
+
+
+def test_too_large_is_refused_before_reading(a_checkpoint: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(ModelError, match="larger than"):
+        inspect_checkpoint(a_checkpoint)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is missing"):
+        load_checkpoint(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(
+    ("version", "intel_mac", "words"),
+    [
+        ("2.5.1+cpu", False, "PyTorch 2.5.1.* run code"),
+        ("1.13.1", False, "run code"),
+        ("2.2.2", True, "Macs with Intel processors"),
+        ("2.9.0", False, "several times slower"),
+        ("2.9.1+cu126", False, "several times slower"),
+        ("nonsense", False, "run code"),
+    ],
+)
+def test_versions_of_pytorch_that_are_refused(version: str, intel_mac: bool, words: str) -> None:
+    with pytest.raises(DependencyError, match=words):
+        check_torch_version(version, intel_mac=intel_mac)
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.8.0+cu128", "2.10.0", "2.13.0+cpu", "3.0.0"])
+def test_versions_of_pytorch_that_are_taken(version: str) -> None:
+    check_torch_version(version)
