@@ -8,6 +8,7 @@ Ties go to the lowest class, as in `argmax`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,12 +17,25 @@ import torch
 
 from .grid import LinearAxis, expand_labels, interpolate_rows, linear_axes
 from .resampling import ResamplingSpec, Scheme, make_scheme, resample_volume
+from .sparse import (
+    Slab,
+    bounds,
+    candidates_per_cell,
+    decide_mixed,
+    decide_region,
+    make_slab,
+    winners,
+)
 
 if TYPE_CHECKING:
     from ..monitor import Monitor
 
-_SLAB_VOXELS = 2**21
+SLAB_VOXELS = 2**21
 """New voxels decided at once; small enough to stay in the processor's caches and heap."""
+
+
+_SPARSE_COST = 12
+"""One interpolation at a single voxel takes as long as this many in whole planes (measured)."""
 
 
 class Heads(Protocol):
@@ -78,15 +92,88 @@ def _decide_linear(
     labels: Heads,
     monitor: Monitor | None,
 ) -> torch.Tensor:
-    """Index of the winning head, or of the last region above zero plus one."""
+    """Index of the winning head; of regions, one more than the last that is above zero."""
     shape = tuple(len(axis) for axis in axes)
-    result = torch.empty(shape, dtype=_index_type(logits), device=logits.device)
+    kind = torch.uint8 if len(logits) < 2**8 - 1 else torch.int16
+    result = torch.empty(shape, dtype=kind, device=logits.device)
+    if not labels.has_regions and not any(axis.two for axis in axes):
+        return expand_labels(_pick_winners(logits, axes, monitor), axes)
+    sparse = _worthwhile(logits, shape)
+    index = winners(logits, monitor) if sparse and not labels.has_regions else None
     for start, stop in slabs(shape):
         if monitor is not None:
             monitor.advance(start / shape[0])
-        planes = (interpolate_rows(volume, axes, start, stop) for volume in logits)
-        result[start:stop] = _last_positive(planes) if labels.has_regions else _largest(planes)
+        decided = None
+        if sparse:
+            slab, box = make_slab(axes, start, stop, logits.device)
+            if index is None:
+                decided = _regions_of_slab(logits, axes, slab, box, (start, stop))
+            else:
+                decided = _labels_of_slab(logits, index, slab, box)
+        if decided is None:
+            planes = (interpolate_rows(volume, axes, start, stop) for volume in logits)
+            decided = last_positive(planes) if labels.has_regions else largest(planes)
+        result[start:stop] = decided
     return expand_labels(result, axes)
+
+
+def _worthwhile(logits: torch.Tensor, shape: Sequence[int]) -> bool:
+    """Whether to look for agreement first: not on GPUs, and not where the target is coarser."""
+    return logits.device.type == "cpu" and math.prod(shape) > math.prod(logits.shape[1:]) / 2
+
+
+def _pick_winners(
+    logits: torch.Tensor, axes: Sequence[LinearAxis], monitor: Monitor | None
+) -> torch.Tensor:
+    """One neighbour along every axis: nothing to interpolate."""
+    z, y, x = (axis.span(0, len(axis)) for axis in axes)
+    index = winners(logits[:, z, y, x], monitor)
+    for axis, (taps, span) in enumerate(zip(axes, (z, y, x), strict=True)):
+        index = index.index_select(axis, torch.from_numpy(taps.lower - span.start).to(index.device))
+    return index
+
+
+def _labels_of_slab(
+    logits: torch.Tensor, index: torch.Tensor, slab: Slab, box: tuple[slice, slice, slice]
+) -> torch.Tensor | None:
+    """The winners of a slab by the shortcut, or None where the dense way is faster."""
+    lowest, highest = slab.extremes(index[box])
+    mixed = lowest != highest
+    share = float(slab.spread(mixed).sum()) / math.prod(slab.shape)
+    if share * 2 * _SPARSE_COST > len(logits):
+        return None
+    decided = slab.spread(lowest).to(torch.int16)
+    if not share:
+        return decided
+    flat = logits[:, box[0], box[1], box[2]].flatten(1)
+    cells = slab.cells(mixed)
+    pair = torch.stack([lowest[cells.grid], highest[cells.grid]], 1).long()
+    bound = bounds(flat, cells, pair)
+    if share * candidates_per_cell(flat, cells, bound) * _SPARSE_COST > len(logits):
+        return None
+    decided.view(-1)[cells.place] = decide_mixed(flat, slab, cells, bound)
+    return decided
+
+
+def _regions_of_slab(
+    logits: torch.Tensor,
+    axes: Sequence[LinearAxis],
+    slab: Slab,
+    box: tuple[slice, slice, slice],
+    rows: tuple[int, int],
+) -> torch.Tensor:
+    """The same for regions, each on its own: above zero, not above zero, or to be looked at."""
+    decided = torch.zeros(slab.shape, dtype=torch.int16, device=logits.device)
+    for head, volume in enumerate(logits):
+        lowest, highest = slab.extremes((volume[box] > 0).to(torch.uint8))
+        mixed = lowest != highest
+        if float(slab.spread(mixed).sum()) * _SPARSE_COST > decided.numel():
+            decided.masked_fill_(interpolate_rows(volume, axes, *rows) > 0, head + 1)
+            continue
+        decided.masked_fill_(slab.spread(lowest) > 0, head + 1)
+        cells = slab.cells(mixed)
+        decided.view(-1)[decide_region(volume[box].flatten(), cells)] = head + 1
+    return decided
 
 
 def _decide_splines(
@@ -98,17 +185,17 @@ def _decide_splines(
                 monitor.advance(head / len(logits))
             yield resample_volume(volume, scheme)
 
-    return _last_positive(volumes()) if labels.has_regions else _largest(volumes())
+    return last_positive(volumes()) if labels.has_regions else largest(volumes())
 
 
 def slabs(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of planes that hold about `_SLAB_VOXELS` voxels of a grid of `shape` each."""
-    planes = max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
+    """Ranges of planes that hold about `SLAB_VOXELS` voxels of a grid of `shape` each."""
+    planes = max(1, SLAB_VOXELS // max(1, shape[1] * shape[2]))
     for start in range(0, shape[0], planes):
         yield start, min(start + planes, shape[0])
 
 
-def _largest(heads: Iterator[torch.Tensor]) -> torch.Tensor:
+def largest(heads: Iterator[torch.Tensor]) -> torch.Tensor:
     """Index of the largest of `heads`, the first of equals."""
     best = next(heads).clone()
     index = torch.zeros_like(best, dtype=torch.int16)
@@ -118,17 +205,13 @@ def _largest(heads: Iterator[torch.Tensor]) -> torch.Tensor:
     return index
 
 
-def _last_positive(heads: Iterator[torch.Tensor]) -> torch.Tensor:
+def last_positive(heads: Iterator[torch.Tensor]) -> torch.Tensor:
     """1 + index of the last of `heads` above zero (a probability above one half), 0 if none is."""
     first = next(heads)
     index = (first > 0).to(torch.int16)
     for head, values in enumerate(heads, start=1):
         index.masked_fill_(values > 0, head + 1)
     return index
-
-
-def _index_type(logits: torch.Tensor) -> torch.dtype:
-    return torch.uint8 if len(logits) < 2**8 - 1 else torch.int16
 
 
 def _values(decided: torch.Tensor, labels: Heads) -> np.ndarray:

@@ -45,6 +45,14 @@ class Reorientation:
         first, second, third = (values[axis] for axis in self.axes)
         return first, second, third
 
+    def permute_box(self, box: Sequence[slice], shape: Sequence[int]) -> tuple[slice, slice, slice]:
+        """A box of the image's array (z, y, x) in plan axes, where the image has `shape`."""
+        turned = [
+            slice(n - part.stop, n - part.start) if flip else slice(part.start, part.stop)
+            for part, n, flip in zip(self.permute(box), shape, self.flipped, strict=True)
+        ]
+        return turned[0], turned[1], turned[2]
+
     def shape_back(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """The image's array shape, from `shape` in plan axes."""
         z, y, x = (int(shape[self.axes.index(axis)]) for axis in range(3))
