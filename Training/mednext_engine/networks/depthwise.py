@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CHANNELS_LAST = torch.channels_last_3d
+from .layers import CHANNELS_LAST, eager_on_cpu
 
 
 def transposed_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -112,12 +112,6 @@ class _Convolution(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _fast(x: Tensor) -> bool:
-    """Whether to take this file's path: on the CPU, unless somebody records the operations."""
-    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return x.device.type == "cpu" and x.is_floating_point() and not recorded
-
-
 def _run(module: nn.Conv3d | nn.ConvTranspose3d, x: Tensor, transposed: bool) -> Tensor:
     weight, bias = module.weight, module.bias
     if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
@@ -137,7 +131,7 @@ class DepthwiseConv(nn.Conv3d):
         super().__init__(channels, channels, kernel_size, stride, kernel_size // 2, groups=channels)
 
     def forward(self, input: Tensor) -> Tensor:
-        return _run(self, input, False) if _fast(input) else super().forward(input)
+        return _run(self, input, False) if eager_on_cpu(input) else super().forward(input)
 
 
 class DepthwiseConvTranspose(nn.ConvTranspose3d):
@@ -147,6 +141,6 @@ class DepthwiseConvTranspose(nn.ConvTranspose3d):
         super().__init__(channels, channels, kernel_size, 2, kernel_size // 2, groups=channels)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is None and _fast(input):
+        if output_size is None and eager_on_cpu(input):
             return _run(self, input, True)
         return super().forward(input, output_size)

@@ -6,7 +6,7 @@ Tensors are (n, c, d, h, w). Levels are numbered as in the papers: 1-4 encoder, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .depthwise import DepthwiseConv, DepthwiseConvTranspose
-from .layers import ChannelNorm, GlobalResponseNorm
+from .layers import ChannelNorm, GlobalResponseNorm, PointwiseConv
 
 LEVELS = 9
 DEPTH = 4
@@ -54,18 +54,20 @@ class MedNeXtBlock(nn.Module):
         self.stride = stride
         self.checkpointing = checkpointing
         hidden = expansion * in_channels
-        conv: Callable[..., nn.Module] = nn.ConvTranspose3d if stride == "up" else nn.Conv3d
-        step = 1 if stride is None else 2
         self.depthwise: nn.Module
         if stride == "up":
             self.depthwise = DepthwiseConvTranspose(in_channels, kernel_size)
         else:
-            self.depthwise = DepthwiseConv(in_channels, kernel_size, step)
+            self.depthwise = DepthwiseConv(in_channels, kernel_size, 2 if stride else 1)
         self.norm = ChannelNorm(in_channels)
-        self.expand = nn.Conv3d(in_channels, hidden, 1)
+        self.expand = PointwiseConv(in_channels, hidden)
         self.grn = GlobalResponseNorm(hidden) if grn else nn.Identity()
-        self.compress = nn.Conv3d(hidden, out_channels, 1)
-        self.residual = conv(in_channels, out_channels, 1, step) if stride else nn.Identity()
+        self.compress = PointwiseConv(hidden, out_channels)
+        self.residual: nn.Module = nn.Identity()
+        if stride == "up":
+            self.residual = nn.ConvTranspose3d(in_channels, out_channels, 1, 2)
+        elif stride == "down":
+            self.residual = PointwiseConv(in_channels, out_channels, 2)
 
     def _expansion(self, x: Tensor) -> Tensor:
         return self.compress(self.grn(F.gelu(self.expand(self.norm(x)))))
@@ -125,7 +127,7 @@ class Encoder(nn.Module):
         resampling: Resampling,
     ) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(input_channels, channels, 1)
+        self.stem = PointwiseConv(input_channels, channels)
         widths = [channels * 2**i for i in range(DEPTH + 1)]
         self.stages = nn.ModuleList(
             _stage(widths[i], blocks[i], levels[i]) for i in range(DEPTH + 1)
