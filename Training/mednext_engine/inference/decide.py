@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .grid import LinearAxis, expand_labels, interpolate_rows, linear_axes
-from .resampling import ResamplingSpec, Scheme, make_scheme, resample_volume
+from .resampling import Scheme, make_scheme, resample_volume
 from .sparse import (
     Slab,
     bounds,
@@ -28,7 +28,9 @@ from .sparse import (
 )
 
 if TYPE_CHECKING:
+    from ..models.plan import Plan
     from ..monitor import Monitor
+    from .preprocess import Frame
 
 SLAB_VOXELS = 2**21
 """New voxels decided at once; small enough to stay in the processor's caches and heap."""
@@ -47,37 +49,47 @@ class Heads(Protocol):
     def has_regions(self) -> bool: ...
 
 
+def scheme_back(frame: Frame, plan: Plan) -> Scheme:
+    """How logits get from the network's grid to the target: the image, cropped, in plan axes."""
+    return make_scheme(
+        frame.plan_shape,
+        frame.shape_after_crop,
+        plan.resample_probabilities,
+        frame.plan_spacing,
+        frame.spacing,
+    )
+
+
 def decide_labels(
     logits: torch.Tensor | np.ndarray,
-    target_shape: Sequence[int],
-    spec: ResamplingSpec,
+    scheme: Scheme,
     labels: Heads,
-    current_spacing: Sequence[float],
-    new_spacing: Sequence[float],
     monitor: Monitor | None = None,
     region: Sequence[slice] | None = None,
+    window: Sequence[slice] | None = None,
 ) -> np.ndarray:
     """Labels of the target grid from `logits` of the network's grid.
 
     Args:
         logits: (heads, z, y, x) in plan axes, float32, float16 or bfloat16, on any device.
-        target_shape: voxels of the target grid (plan axes; the image after cropping).
-        spec: the plan's resampling of probabilities.
+        scheme: from the network's grid to the target's (`scheme_back`).
         labels: the value each head writes, and whether heads are overlapping regions.
-        current_spacing, new_spacing: mm, of the network's and of the target grid (plan axes).
-        region: only this box of the target grid is decided, the rest is background.
+        region: only this box of the target grid is decided, the rest is 0 (background).
+        window: the box of the network's grid that `logits` cover; None for all of it. It must
+            hold `roi.network_region(region, scheme)`.
 
     Returns:
         uint8, or uint16 where a value needs it; (z, y, x) of the whole target grid.
     """
     source = torch.from_numpy(logits) if isinstance(logits, np.ndarray) else logits
-    scheme = make_scheme(source.shape[1:], target_shape, spec, current_spacing, new_spacing)
     if scheme.linear:
-        decided = _decide_linear(source, linear_axes(scheme, region), labels, monitor)
+        axes = linear_axes(scheme, region, window)
+        decided = _decide_linear(source, axes, labels, monitor)
     else:
+        if window is not None:
+            raise ValueError("Splines need the logits of the whole grid.")
         decided = _decide_splines(source, scheme, labels, monitor)
-        if region is not None:
-            decided = decided[tuple(region)]
+        decided = decided if region is None else decided[tuple(region)]
     values = _values(decided, labels)
     if region is None:
         return values

@@ -7,7 +7,7 @@ that: the dense one multiplies by matrices, the sparse one looks at the cells be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class LinearAxis:
     weight: np.ndarray
     two: bool
     expand: np.ndarray | None = None
-    _bands: dict[tuple[int, int], list[Band]] = field(default_factory=dict)
+    _bands: dict[tuple[int, int], list[Band]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.lower)
@@ -63,10 +63,21 @@ class LinearAxis:
 
 
 def linear_axes(
-    scheme: Scheme, region: Sequence[slice] | None = None
+    scheme: Scheme,
+    region: Sequence[slice] | None = None,
+    window: Sequence[slice] | None = None,
 ) -> tuple[LinearAxis, LinearAxis, LinearAxis]:
-    """The three axes (z, y, x) of a linear scheme, of the whole target or of `region` in it."""
+    """The three axes (z, y, x) of a linear scheme, of the whole target or of `region` in it.
+
+    Neighbours are counted from the start of `window`, a box of the old grid, where one is given.
+    """
     z, y, x = (_axis(scheme, axis, region[axis] if region else None) for axis in range(3))
+    if window is None:
+        return z, y, x
+    z, y, x = (
+        replace(axis, lower=axis.lower - part.start)
+        for axis, part in zip((z, y, x), window, strict=True)
+    )
     return z, y, x
 
 

@@ -6,9 +6,12 @@ geometry are all it holds: no tag of the input gets into it.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,40 @@ def write_scalar(path: Path | str, values: np.ndarray, like: Volume) -> None:
     _write(Path(path), values.astype(np.float32, copy=False), like)
 
 
+def write_probabilities(
+    path: Path | str, heads: Iterable[np.ndarray], count: int, like: Volume
+) -> None:
+    """Writes probabilities as nnU-Net's .npz: "probabilities", (heads, z, y, x), float32.
+
+    Args:
+        heads: `count` arrays (z, y, x) of the grid of `like`; only one is in memory at a time.
+
+    Raises:
+        OutputError: as above.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise OutputError(f"{path.name} does not end in .npz.", "Probabilities are written so.")
+    _check_folder(path)
+    temporary = path.parent / f".{secrets.token_hex(8)}.npz"
+    size = count * math.prod(like.shape) * 4
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *like.shape)}
+    try:
+        with (
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            archive.open("probabilities.npy", "w", force_zip64=True) as file,
+        ):
+            np.lib.format.write_array_header_1_0(file, header)
+            for head in heads:
+                file.write(np.ascontiguousarray(head, dtype="<f4").data)
+        _check_written(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _failed(path, size, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def suffix_of(path: Path) -> str:
     """The suffix that names the format, ".nii.gz" included.
 
@@ -59,8 +96,7 @@ def _write(path: Path, array: np.ndarray, like: Volume) -> None:
             f"The result has {array.shape} voxels, but the image has {like.shape} (z, y, x)."
         )
     suffix = suffix_of(path)
-    if not path.parent.is_dir():
-        raise OutputError(f"There is no folder {path.parent}.", "Create it, or choose another.")
+    _check_folder(path)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(like.spacing[::-1])
     image.SetOrigin(like.origin)
@@ -74,6 +110,11 @@ def _write(path: Path, array: np.ndarray, like: Volume) -> None:
         raise _failed(path, array.nbytes, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"There is no folder {path.parent}.", "Create it, or choose another.")
 
 
 def _check_written(path: Path) -> None:
