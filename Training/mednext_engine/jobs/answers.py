@@ -129,11 +129,9 @@ def _present(labels: Any) -> list[int]:
 
 
 def _models(request: p.Models, monitor: Monitor) -> dict[str, Any]:
-    from ..models.store import describe, list_models, models_directory
+    from .inventory import installed_models
 
-    problems: list[str] = []
-    models = [describe(model) for model in list_models(problems)]
-    return {"models": models, "problems": problems, "directory": str(models_directory())}
+    return installed_models()
 
 
 def _model_info(request: p.ModelInfo, monitor: Monitor) -> dict[str, Any]:
@@ -144,19 +142,16 @@ def _model_info(request: p.ModelInfo, monitor: Monitor) -> dict[str, Any]:
 
 
 def _catalogue(request: p.Catalogue, monitor: Monitor) -> dict[str, Any]:
-    from ..models.catalogue import read_catalogue
-    from ..models.store import list_models
+    from .inventory import catalogue_entries
 
-    installed = {model.id for model in list_models()}
-    entries = [entry.to_json() for entry in read_catalogue()]
-    return {"entries": [{**e, "installed": e["id"] in installed} for e in entries]}
+    return {"entries": catalogue_entries()}
 
 
 def _download(request: p.Download, monitor: Monitor) -> dict[str, Any]:
-    from ..models.download import download_model
+    from ..models.catalogue import download_model, find_entry
     from ..models.store import describe
 
-    model = download_model(request.id, monitor)
+    model = download_model(find_entry(request.id), monitor, replace_existing=request.replace)
     return {"model": describe(model), "notes": list(monitor.notes)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import EngineError
-from .protocol import DoctorValue, PackageInfo
+from .protocol import DeviceInfo, DoctorValue, PackageInfo
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _add_devices(value: DoctorValue) -> None:
     try:
         from ..inference.devices import list_devices
 
-        value["devices"] = [dict(one) for one in list_devices()]
+        value["devices"] = [DeviceInfo(**one) for one in list_devices()]
     except Exception as error:  # a broken torch fails in many ways; that it does is the finding
         value["usable"] = False
         value["problems"].append(

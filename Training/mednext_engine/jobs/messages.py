@@ -118,8 +118,7 @@ class Models(Request):
 
 @dataclass(frozen=True)
 class Catalogue(Request):
-    """List the models that can be downloaded. Result: `{"entries": [catalogue entry, with
-    "installed": bool]}`; an entry is as in `Resources/Catalog`'s schema."""
+    """List the models that can be downloaded. Result: `{"entries": [CatalogueEntry]}`."""
 
     type: ClassVar[str] = "catalogue"
 
@@ -134,10 +133,12 @@ class ModelInfo(Request):
 
 @dataclass(frozen=True)
 class Download(Request):
-    """Download and install the catalogue's model `id`. Result: `{"model": ModelSummary}`."""
+    """Download and install the catalogue's model `id`; what a cancelled or broken download has
+    received is taken up by the next. Result: `{"model": ModelSummary, "notes": [str]}`."""
 
     type: ClassVar[str] = "download"
     id: str = ""
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -309,6 +310,37 @@ class ModelSummary(TypedDict, total=False):
     removable: bool
 
 
+class CatalogueEntry(TypedDict, total=False):
+    """One model that can be downloaded. `size` is in bytes, None where it is not known; `labels`
+    are names; `checksums` says that all files can be verified, `verified` that this project's
+    maintainers ran the model; `installed` that a model of that id is here."""
+
+    id: str
+    title: str
+    description: str
+    modality: str
+    channels: list[str]
+    labels: list[str]
+    license: str
+    citation: str
+    homepage: str
+    network: str
+    size: int | None
+    checksums: bool
+    verified: bool
+    notes: str
+    installed: bool
+
+
+class DeviceInfo(TypedDict):
+    """One device that can be chosen: `name` as in the options, memory in bytes."""
+
+    name: str
+    title: str
+    total: int
+    free: int
+
+
 class PackageInfo(TypedDict, total=False):
     """`version` is empty where the package is missing; `problem` a sentence where it is no use."""
 
@@ -320,8 +352,8 @@ class PackageInfo(TypedDict, total=False):
 
 
 class DoctorValue(TypedDict, total=False):
-    """Of `Doctor`. `usable` says that Segment can run. Memory is in bytes. `devices` are those of
-    `mednext_engine.inference.devices.list_devices`; absent where not asked for or without torch."""
+    """Of `Doctor`. `usable` says that Segment can run. Memory is in bytes. `devices`, the best first, are
+    absent where they were not asked for or torch is missing."""
 
     usable: bool
     engine: str
@@ -335,7 +367,7 @@ class DoctorValue(TypedDict, total=False):
     models_free: int
     log: str
     packages: list[PackageInfo]
-    devices: list[dict[str, Any]]
+    devices: list[DeviceInfo]
     problems: list[str]
 
 
