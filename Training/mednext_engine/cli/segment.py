@@ -16,7 +16,8 @@ from . import exits
 from .cases import WRITABLE, Case, Share, find_cases, find_share, is_complete, suffix
 from .exits import UsageError
 from .interrupt import Interrupt
-from .show import Display, gigabytes, seconds, table
+from .outcome import draw, show_result, show_summary
+from .show import Display
 
 if TYPE_CHECKING:
     from ..inference.options import Box, Options
@@ -142,10 +143,10 @@ def segment_case(job: Job, case: Case, monitor: Monitor) -> None:
         )
         if job.picture is not None:
             with monitor.stage("Drawing", 0.99, 1.0):
-                _draw(job, result)
+                draw(job.model, result, job.picture)
     finally:
         job.display.end()
-    _show_result(job, case, result)
+    show_result(job.display, job.model, case, result)
 
 
 def _run_batch(
@@ -179,7 +180,7 @@ def _run_batch(
             job.display.error(ResourceError("The memory does not suffice."), case.name)
             failed.append(case.name)
     left = len(mine) - done - skipped - len(failed)
-    _show_summary(job.display, done, skipped, failed, left, time.monotonic() - started)
+    show_summary(job.display, done, skipped, failed, left, time.monotonic() - started)
     if interrupt.happened:
         return interrupt.exit_code
     return exits.SOME_FAILED if failed else exits.OK
@@ -281,64 +282,3 @@ def _make_folder(folder: Path) -> None:
 def _further(options: Options, case: Case) -> list[Path]:
     kinds = {"uncertainty": options.uncertainty, "probabilities": options.probabilities}
     return [case.beside(name) for name, wanted in kinds.items() if wanted]
-
-
-def _draw(job: Job, result: Any) -> None:
-    from ..evaluation.overlay import overlay, write_picture
-
-    volume = result.volume
-    colors = {entry.value: entry.color for entry in job.model.card.labels}
-    picture = overlay(volume.array[0], result.labels, volume.spacing, colors, volume.direction)
-    if job.picture is not None:
-        write_picture(job.picture, picture)
-
-
-def _show_result(job: Job, case: Case, result: Any) -> None:
-    import math
-
-    import numpy as np
-
-    counts = np.bincount(result.labels.reshape(-1))
-    voxel = math.prod(result.volume.spacing) / 1000.0
-    found = [
-        {
-            "value": entry.value,
-            "name": entry.name,
-            "ml": round(float(counts[entry.value] * voxel), 3) if entry.value < len(counts) else 0,
-        }
-        for entry in job.model.card.labels
-    ]
-    total = sum(result.timings.values())
-    rows = [(label["value"], label["name"], label["ml"]) for label in found if label["ml"]]
-    text = (
-        f"{case.name} -> {case.output}\n"
-        f"  {job.model.card.title}; {result.device}, {result.backend}, {result.precision}; "
-        f"{seconds(total)}; peak memory estimated {gigabytes(result.peak_estimate)}\n"
-    )
-    listed = table(("label", "name", "ml"), rows) if rows else "no label was found"
-    job.display.result(
-        text + "\n".join(f"  {line}" for line in listed.splitlines()),
-        case=case.name,
-        output=str(case.output),
-        labels=found,
-        device=result.device,
-        backend=result.backend,
-        precision=result.precision,
-        notes=list(result.notes),
-        timings={name: round(float(s), 3) for name, s in result.timings.items()},
-        peak_estimate=int(result.peak_estimate),
-    )
-
-
-def _show_summary(
-    display: Display, done: int, skipped: int, failed: list[str], left: int, passed: float
-) -> None:
-    if display.machine:
-        display.emit(
-            "summary", done=done, skipped=skipped, failed=failed, left=left, seconds=passed
-        )
-        return
-    text = f"{done} done, {skipped} skipped, {len(failed)} failed"
-    text += f", {left} left" if left else ""
-    text += f", {seconds(passed)}" + (f"; failed: {', '.join(failed)}" if failed else "")
-    display.result(text)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import __version__
 from ..errors import EngineError
@@ -155,7 +155,7 @@ def _add_devices(value: DoctorValue) -> None:
     try:
         from ..inference.devices import list_devices
 
-        value["devices"] = [DeviceInfo(**one) for one in list_devices()]
+        value["devices"] = [cast(DeviceInfo, one) for one in list_devices()]
     except Exception as error:  # a broken torch fails in many ways; that it does is the finding
         value["usable"] = False
         value["problems"].append(
