@@ -9,9 +9,9 @@ then exactly one of `result`, `error`, `cancelled`. `cancel` names the job to st
 of its own: the stopped job answers. Replies without a job (`""`) are `ready`, sent once at
 start, and `error` about a line that named none.
 
-This module is all that a face needs: below it are the standard library, `messages`,
-`values` and `errors`. Every field of a message is checked for its type when a line is read, so
-that what comes out of `decode` can be used as it is. Errors are values: `Error.code` is one of `ERROR_CODES`.
+This module is all that a face needs: below it are the standard library, `messages`, `values` and
+`errors`. Every field of a message is checked for its type when a line is read, so that what comes
+out of `decode` can be used as it is. Errors are values: `Error.code` is one of `ERROR_CODES`.
 """
 
 from __future__ import annotations
