@@ -1,8 +1,9 @@
 """The axes a model was trained in: nnU-Net's readers either keep the file's or turn to RAS.
 
 `SimpleITKIO` and `NibabelIO` both give the file's own axes as (z, y, x). `NibabelIOWithReorient`
-(TotalSegmentator's models) and `SimpleITKIOWithReorient` first turn and flip axes so that x, y and
-z grow towards the patient's right, anterior and superior. No voxel is interpolated.
+and `SimpleITKIOWithReorient` first turn and flip axes so that x, y and z grow towards the patient's
+right, anterior and superior, which models that know left from right rely on. No voxel is
+interpolated.
 """
 
 from __future__ import annotations
