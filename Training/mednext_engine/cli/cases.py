@@ -25,9 +25,13 @@ class Case:
     output: Path
     problem: str = ""
 
-    def beside(self, what: str) -> Path:
-        """A further result, `name_what.suffix` in the folder of the first."""
-        return self.output.parent / f"{stem(self.output)}_{what}{suffix(self.output)}"
+    @property
+    def uncertainty(self) -> Path:
+        return self.output.with_name(f"{stem(self.output)}_uncertainty{suffix(self.output)}")
+
+    @property
+    def probabilities(self) -> Path:
+        return self.output.with_name(f"{stem(self.output)}_probabilities.npz")
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,7 @@ def _grouped(images: list[Path], destination: Path, channels: int, form: str) ->
         extra = [f"{name}_{n:04d}" for n in numbered if n >= channels]
         problem = f"The channel {missing[0]} is missing." if missing else ""
         if extra:
-            problem = (
-                problem or f"The model has {channels} channels, so {extra[0]} is one too many."
-            )
+            problem = problem or f"{extra[0]} is too many: the model has {channels} channels."
         cases.append(Case(name, inputs, destination / f"{name}{form}", problem))
     return sorted(cases, key=lambda case: case.name)
 

@@ -85,7 +85,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add("--format", default=".nii.gz", metavar="SUFFIX",
         help=f"of results in a folder: {', '.join(WRITABLE)} (default: .nii.gz)")  # fmt: skip
     add("--uncertainty", action="store_true", help="also write OUT_uncertainty: entropy, 0 to 1")
-    add("--probabilities", action="store_true", help="also write OUT_probabilities")
+    add(
+        "--probabilities",
+        action="store_true",
+        help="also write OUT_probabilities.npz",
+    )
     add("--picture", metavar="PNG", type=Path, help="also draw the labels over the image")
 
 
@@ -138,8 +142,8 @@ def segment_case(job: Job, case: Case, monitor: Monitor) -> None:
             job.options,
             monitor,
             segmenter=job.segmenter,
-            uncertainty_path=case.beside("uncertainty") if job.options.uncertainty else None,
-            probabilities_path=case.beside("probabilities") if job.options.probabilities else None,
+            uncertainty_path=case.uncertainty if job.options.uncertainty else None,
+            probabilities_path=case.probabilities if job.options.probabilities else None,
         )
         if job.picture is not None:
             with monitor.stage("Drawing", 0.99, 1.0):
@@ -280,5 +284,5 @@ def _make_folder(folder: Path) -> None:
 
 
 def _further(options: Options, case: Case) -> list[Path]:
-    kinds = {"uncertainty": options.uncertainty, "probabilities": options.probabilities}
-    return [case.beside(name) for name, wanted in kinds.items() if wanted]
+    wanted = ((options.uncertainty, case.uncertainty), (options.probabilities, case.probabilities))
+    return [path for asked, path in wanted if asked]
