@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from ..models.folder import Model
 
 
-def draw(model: Model, result: Any, path: Path) -> None:
-    """Writes a picture of the labels over the first channel."""
+def draw(model: Model, case: Case, labels: Any, path: Path) -> None:
+    """Writes a picture of the labels (z, y, x) over the first channel."""
     from ..evaluation.overlay import overlay, write_picture
+    from ..inference.images import read_volume
 
-    volume = result.volume
+    volume = read_volume(case.inputs[0])
     colors = {entry.value: entry.color for entry in model.card.labels}
-    picture = overlay(volume.array[0], result.labels, volume.spacing, colors, volume.direction)
-    write_picture(path, picture)
+    write_picture(path, overlay(volume.array[0], labels, volume.spacing, colors, volume.direction))
 
 
 def show_result(display: Display, model: Model, case: Case, result: Any) -> None:
@@ -28,7 +28,7 @@ def show_result(display: Display, model: Model, case: Case, result: Any) -> None
     import numpy as np
 
     counts = np.bincount(result.labels.reshape(-1))
-    voxel = math.prod(result.volume.spacing) / 1000.0
+    voxel = _millilitres(case.output)
     found = [
         {
             "value": entry.value,
@@ -57,6 +57,16 @@ def show_result(display: Display, model: Model, case: Case, result: Any) -> None
         timings={name: round(float(s), 3) for name, s in result.timings.items()},
         peak_estimate=int(result.peak_estimate),
     )
+
+
+def _millilitres(path: Path) -> float:
+    """Volume of one voxel of an image file."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return math.prod(reader.GetSpacing()) / 1000.0
 
 
 def show_summary(

@@ -131,7 +131,7 @@ def segment_case(job: Job, case: Case, monitor: Monitor) -> None:
     """Segments one case, writes and shows what came out."""
     if case.problem:
         raise InputError(case.problem)
-    from ..inference import segment_file
+    from ..inference.engine import segment_file
 
     job.display.begin(case.name)
     try:
@@ -147,7 +147,7 @@ def segment_case(job: Job, case: Case, monitor: Monitor) -> None:
         )
         if job.picture is not None:
             with monitor.stage("Drawing", 0.99, 1.0):
-                draw(job.model, result, job.picture)
+                draw(job.model, case, result.labels, job.picture)
     finally:
         job.display.end()
     show_result(job.display, job.model, case, result)
@@ -195,7 +195,8 @@ def _prepare(args: argparse.Namespace, model: Model, display: Display) -> Job:
     from ..models.checkpoint import require_torch
 
     require_torch()
-    from ..inference import Options, Segmenter
+    from ..inference.engine import Segmenter
+    from ..inference.options import Options
 
     options = Options(
         device=args.device,
@@ -211,7 +212,7 @@ def _prepare(args: argparse.Namespace, model: Model, display: Display) -> Job:
         largest_memory=round(args.memory * 2**30) if args.memory else None,
     )
     options = _own_device(options)
-    return Job(model, options, Segmenter(model, options), display, args.picture)
+    return Job(model, options, Segmenter(model), display, args.picture)
 
 
 def _own_device(options: Options) -> Options:

@@ -51,7 +51,7 @@ class Answers:
         return dict(examine(request.devices, self._log))
 
     def _segment(self, request: p.Segment, monitor: Monitor) -> dict[str, Any]:
-        outputs = _outputs(request)
+        output, uncertainty, probabilities = _outputs(request)
         if not request.inputs or not request.model:
             raise InputError("A segmentation needs at least one image and a model.")
         with monitor.stage("Loading", 0.0, 0.01):
@@ -59,20 +59,21 @@ class Answers:
 
             model = find_model(request.model)
             segmenter = self._keeper.segmenter(model)
-            from ..inference import Options, segment_file
+            from ..inference.engine import segment_file
+            from ..inference.options import Options
 
             options = Options.from_dict(dict(request.options))
         before = int(segmenter.memory_bytes)
         try:
             result = segment_file(
                 [Path(one) for one in request.inputs],
-                outputs["output"],
+                output,
                 model,
                 options,
                 monitor,
                 segmenter=segmenter,
-                uncertainty_path=outputs["uncertainty_output"],
-                probabilities_path=outputs["probabilities_output"],
+                uncertainty_path=uncertainty,
+                probabilities_path=probabilities,
             )
             loaded = int(segmenter.memory_bytes) > before
         finally:
@@ -100,7 +101,7 @@ def _make_segmenter(model: Model) -> Any:
 
     require_torch()
     try:
-        from ..inference import Segmenter
+        from ..inference.engine import Segmenter
     except ImportError as error:
         raise DependencyError(
             f"A package that Segment needs cannot be imported: {error}.",
@@ -109,16 +110,15 @@ def _make_segmenter(model: Model) -> Any:
     return Segmenter(model)
 
 
-def _outputs(request: p.Segment) -> dict[str, Path | None]:
-    outputs: dict[str, Path | None] = {}
-    for name in ("output", "uncertainty_output", "probabilities_output"):
-        said = getattr(request, name)
-        outputs[name] = Path(said) if said else None
-        if said and not Path(said).is_absolute():
-            raise InputError(f"The path {said} is not absolute.")
-    if outputs["output"] is None:
+def _outputs(request: p.Segment) -> tuple[Path, Path | None, Path | None]:
+    said = (request.output, request.uncertainty_output, request.probabilities_output)
+    if not request.output:
         raise InputError("A segmentation needs a file to write to.")
-    return outputs
+    for path in said:
+        if path and not Path(path).is_absolute():
+            raise InputError(f"The path {path} is not absolute.")
+    maps = [Path(path) if path else None for path in said[1:]]
+    return Path(request.output), maps[0], maps[1]
 
 
 def _present(labels: Any) -> list[int]:
