@@ -184,6 +184,8 @@ def _check_kind(reader: sitk.ImageFileReader, name: str) -> bool:
             "a single 3D volume is needed.",
             "Save the time point or echo that you want as a 3D image.",
         )
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise InputError(f"{name} has complex voxels.", "Save its magnitude as a new image.")
     components = reader.GetNumberOfComponents()
     if components != 1:
         what = "a colour (RGB) image" if components in (3, 4) else "a vector image"
@@ -191,8 +193,6 @@ def _check_kind(reader: sitk.ImageFileReader, name: str) -> bool:
             f"{name} is {what} with {components} values a voxel; one value a voxel is needed.",
             "Convert it to a scalar (grey-value) volume, or save each component as a file.",
         )
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise InputError(f"{name} has complex voxels.", "Save its magnitude as a new image.")
     return len(size) == 4
 
 
