@@ -98,6 +98,23 @@ def decide_labels(
     return whole
 
 
+def decide_planes(
+    logits: torch.Tensor,
+    scheme: Scheme,
+    labels: Heads,
+    region: Sequence[slice],
+    window: Sequence[slice],
+    monitor: Monitor | None = None,
+) -> np.ndarray:
+    """Labels of the box `region` of the target grid alone, from logits of the box `window`.
+
+    As `decide_labels` for a linear scheme, without the rest of the target grid around it.
+    """
+    return _values(
+        _decide_linear(logits, linear_axes(scheme, region, window), labels, monitor), labels
+    )
+
+
 def _decide_linear(
     logits: torch.Tensor,
     axes: tuple[LinearAxis, LinearAxis, LinearAxis],

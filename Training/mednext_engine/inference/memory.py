@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .decide import SLAB_VOXELS
+
+if TYPE_CHECKING:
+    from ..models.plan import Plan
+    from .devices import Execution
+    from .preprocess import Frame
 
 _FLOAT = 4
 _SLAB_BUFFERS = 12
@@ -46,3 +52,43 @@ def probability_bytes(target_shape: Sequence[int], image_shape: Sequence[int]) -
     """Peak of writing probabilities one head at a time, on top of the logits."""
     slab = _FLOAT * 4 * SLAB_VOXELS
     return _FLOAT * (2 * math.prod(target_shape) + math.prod(image_shape)) + slab
+
+
+_PROGRAM = 450 * 2**20
+"""Python, torch and OpenVINO themselves."""
+
+
+def activation_bytes(plan: Plan, patch: Sequence[int], execution: Execution) -> int:
+    """What the network keeps at once for one tile, where it keeps most: its last up block.
+
+    Counted in feature maps of the finest level, C channels each. In PyTorch the hidden layer (2 C R
+    channels) stands before and after its GELU, beside the block's input (2 C) and the skip. The
+    OpenVINO graph cuts the hidden layer into slabs.
+    """
+    kwargs = plan.network_kwargs
+    widths = kwargs.get("features_per_stage") or kwargs.get("channels") or 32
+    width = int(widths[0]) if isinstance(widths, (list, tuple)) else int(widths)
+    expansion = kwargs.get("expansion", 1)
+    ratio = int(expansion[-1]) if isinstance(expansion, (list, tuple)) else int(expansion)
+    maps = 6.0 if execution.backend == "openvino" else 4.5 + 4 * ratio
+    itemsize = 4 if execution.precision == "float32" else 2
+    return int(math.prod(patch) * itemsize * width * maps)
+
+
+def estimate_peak(
+    image_shape: Sequence[int],
+    frame: Frame,
+    channels: int,
+    plan: Plan,
+    execution: Execution,
+    stored: int,
+) -> int:
+    """Bytes a whole run needs at most, on the device and beside it; `stored` is the window mean."""
+    before, grid = math.prod(image_shape), frame.plan_shape
+    patch = plan.patch_size
+    padded = math.prod(max(n, p) for n, p in zip(grid, patch, strict=True))
+    image = _FLOAT * channels * (before + padded)
+    running = activation_bytes(plan, patch, execution) + stored + math.prod(patch) * _FLOAT
+    preparing = preprocessing_bytes(frame.shape_after_crop, grid, channels)
+    deciding = deciding_bytes(grid, frame.shape_after_crop, image_shape) + stored
+    return _PROGRAM + max(preparing, image + running, image + deciding)

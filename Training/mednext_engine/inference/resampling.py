@@ -175,7 +175,7 @@ def resample(
     Returns:
         float32, of the kind and on the device of `data`; `data` itself where nothing changes.
     """
-    scheme = make_scheme(data.shape[1:], new_shape, spec, current_spacing, new_spacing)
+    scheme: Scheme = make_scheme(data.shape[1:], new_shape, spec, current_spacing, new_spacing)
     if scheme.identity:
         return data
     source = torch.from_numpy(data) if isinstance(data, np.ndarray) else data

@@ -1,0 +1,346 @@
+"""From a volume to its labels: the stages of a segmentation, in reading order.
+
+preprocess -> sliding window -> labels at the image's grid. NumPy outside, tensors inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ModelError, ResourceError
+from ..models.folder import Model
+from ..monitor import Monitor
+from .decide import decide_labels, scheme_back
+from .devices import Execution, choose_execution, free_memory
+from .images import Volume
+from .labelling import Labeller
+from .memory import estimate_peak
+from .options import Options
+from .preprocess import Frame, Preprocessed, make_frame, preprocess
+from .probabilities import class_probabilities, uncertainty
+from .resampling import Scheme
+from .roi import Region, image_region, network_region, target_region
+from .runner import Runner, make_runner
+from .sliding import Windows, pad_to_patch, predict_planes
+
+HALF_STORE_ABOVE = 2**29
+
+
+@dataclass
+class Result:
+    """What a segmentation gives.
+
+    Attributes:
+        labels: uint8 or uint16, (z, y, x), in the grid of the input.
+        uncertainty: float32 (z, y, x), 0 (certain) to 1, if asked for.
+        probabilities: one (z, y, x) float32 a head, 0 to 1, if asked for; made as it is read.
+        device, backend, precision: what the network ran on.
+        notes: sentences for the person: what was chosen and why, what was stepped down.
+        timings: seconds a stage.
+        peak_estimate: bytes of memory the run was expected to need at most.
+    """
+
+    labels: np.ndarray
+    uncertainty: np.ndarray | None
+    probabilities: Iterator[np.ndarray] | None
+    device: str
+    backend: str
+    precision: str
+    notes: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    peak_estimate: int = 0
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to run; the next one needs less memory of the device."""
+
+    execution: Execution
+    store_on: str
+    store_as: torch.dtype
+
+
+@dataclass
+class _Job:
+    """What all attempts at one volume share."""
+
+    volume: Volume
+    options: Options
+    monitor: Monitor
+    frame: Frame
+    scheme: Scheme
+    windows: Windows
+    region: Region | None
+    folds: tuple[str, ...]
+    peak: int = 0
+
+    @property
+    def maps(self) -> bool:
+        return self.options.probabilities or self.options.uncertainty
+
+
+class Segmenter:
+    """A model ready to segment one volume after the other; networks stay in memory.
+
+    Args:
+        model: from `mednext_engine.models.open_model`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._runners: dict[tuple[str, bool, Execution], Runner] = {}
+        self._bytes: dict[str, int] = {}
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the networks that are kept take, about."""
+        return sum(self._bytes.values())
+
+    def close(self) -> None:
+        """Lets go of all networks."""
+        self._runners.clear()
+        self._bytes.clear()
+
+    def segment(
+        self, volume: Volume, options: Options | None = None, monitor: Monitor | None = None
+    ) -> Result:
+        """Segments `volume`, (c, z, y, x) with its geometry.
+
+        Raises:
+            InputError: the volume does not fit the model, or the region lies outside.
+            ModelError: the model cannot be loaded.
+            ResourceError: the device is not there, or its memory does not suffice at all.
+            Cancelled: the monitor was cancelled.
+        """
+        options, monitor = options or Options(), monitor or Monitor()
+        first_note = len(monitor.notes)
+        job = self._plan(volume, options, monitor)
+        execution = choose_execution(options)
+        result = None
+        for attempt in self._attempts(job, execution):
+            try:
+                result = self._run(job, attempt)
+                break
+            except (torch.OutOfMemoryError, MemoryError):
+                self.close()
+                if attempt.execution.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+                monitor.note(
+                    f"The memory of {attempt.execution.device} did not suffice; trying with less."
+                )
+        if result is None:
+            raise ResourceError(
+                "The memory of this computer does not suffice for this volume and model.",
+                "Choose a region of interest, or close other programs.",
+            )
+        result.notes = monitor.notes[first_note:]
+        result.timings = dict(monitor.timings)
+        result.peak_estimate = job.peak
+        return result
+
+    def _plan(self, volume: Volume, options: Options, monitor: Monitor) -> _Job:
+        plan = self.model.plan
+        frame = make_frame(volume, plan)
+        scheme = scheme_back(frame, plan)
+        region, needed = None, None
+        if options.roi is not None:
+            region = target_region(image_region(options.roi, volume), frame)
+            region = region or (slice(0, 0), slice(0, 0), slice(0, 0))
+            if all(part.stop > part.start for part in region):
+                needed = [(p.start, p.stop) for p in network_region(region, scheme)]
+        patch = (plan.patch_size[0], plan.patch_size[1], plan.patch_size[2])
+        if needed is not None:  # windows lie in the padded volume
+            missing = [max(p - n, 0) // 2 for p, n in zip(patch, frame.plan_shape, strict=True)]
+            needed = [(a + m, b + m) for (a, b), m in zip(needed, missing, strict=True)]
+        axes = self.model.mirror_axes if options.mirror else ()
+        if options.mirror and not axes:
+            monitor.note("This model was not trained with mirroring, so there is none.")
+        windows = Windows(patch, options.step, axes, needed)
+        folds = options.folds or self.model.default_folds
+        return _Job(volume, options, monitor, frame, scheme, windows, region, folds)
+
+    def _attempts(self, job: _Job, execution: Execution) -> list[_Attempt]:
+        """From the fastest to the most frugal way."""
+        frame, patch = job.frame, job.windows.patch
+        depth = max(patch[0], frame.plan_shape[0]) if job.maps or len(job.folds) > 1 else patch[0]
+        plane = [max(n, p) for n, p in zip(frame.plan_shape[1:], patch[1:], strict=True)]
+        outputs = self.model.labels.num_heads
+        stored = 4 * outputs * depth * plane[0] * plane[1]
+        channels, plan = len(self.model.channel_names), self.model.plan
+        job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, stored)
+        half = torch.float16 if stored > HALF_STORE_ABOVE else torch.float32
+        limit = job.options.largest_memory or free_memory("cpu")
+        if job.peak > limit and half == torch.float32:
+            half = torch.float16
+            job.monitor.note("Memory is short, so results are averaged in half precision.")
+        if job.peak > limit:
+            job.monitor.note(
+                f"This run may need {job.peak / 2**30:.1f} GiB of memory, "
+                f"and {limit / 2**30:.1f} GiB are free."
+            )
+        if not execution.on_gpu:
+            return [_Attempt(execution, "cpu", half), _Attempt(execution, "cpu", torch.float16)]
+        on_cpu = replace(
+            choose_execution(replace(job.options, device="cpu", precision="auto")),
+            reason=f"The memory of {execution.device} did not suffice.",
+        )
+        attempts = [_Attempt(execution, execution.device, half)]
+        if stored > free_memory(execution.device) // 2:
+            attempts = []
+        return [
+            *attempts,
+            _Attempt(execution, "cpu", half),
+            _Attempt(on_cpu, "cpu", half),
+        ]
+
+    def _run(self, job: _Job, attempt: _Attempt) -> Result:
+        monitor, execution = job.monitor, attempt.execution
+        empty = job.region is not None and job.windows.region is None
+        if empty:
+            labels = np.zeros(job.frame.shape_after_crop, np.uint8)
+            planes = None
+        else:
+            with monitor.stage("Loading the network", 0.02, 0.06):
+                runners = [self._runner(fold, job, execution) for fold in job.folds]
+            with monitor.stage("Preparing the image", 0.06, 0.1):
+                image = preprocess(
+                    job.volume, self.model.plan, monitor, execution.device, job.frame
+                )
+            labels, planes = self._predict(job, attempt, runners, image)
+        with monitor.stage("Finishing", 0.97, 0.98):
+            maps = self._maps(job, planes)
+            full = job.frame.restore(labels)
+        return Result(full, *maps, execution.device, execution.backend, execution.precision)
+
+    def _predict(
+        self, job: _Job, attempt: _Attempt, runners: list[Runner], image: Preprocessed
+    ) -> tuple[np.ndarray, Tensor | None]:
+        """Labels of the target grid, and the logits of the network's grid where they are kept."""
+        data, inside = pad_to_patch(image.data, job.windows.patch)
+        del image
+        labels, monitor = self.model.labels, job.monitor
+        streamed = job.scheme.linear and len(runners) == 1 and not job.maps
+        labeller = Labeller(job.scheme, labels, runners[0].head, job.region) if streamed else None
+        total: Tensor | None = None
+        with monitor.stage("Segmenting", 0.1, 0.94):
+            for number, runner in enumerate(runners):
+                planes_of_fold = predict_planes(
+                    runner,
+                    data,
+                    job.windows,
+                    monitor,
+                    store_on=attempt.store_on,
+                    store_as=attempt.store_as,
+                    share=(number / len(runners), 1 / len(runners)),
+                )
+                for start, planes in _inside(planes_of_fold, inside):
+                    if labeller is not None:
+                        labeller.feed(start, planes)
+                        continue
+                    if total is None:
+                        shape = (runner.outputs, *job.frame.plan_shape)
+                        total = torch.zeros(shape, dtype=attempt.store_as, device=attempt.store_on)
+                    total[:, start : start + planes.shape[1]] += planes / len(runners)
+        if labeller is not None:
+            return labeller.result, None
+        if total is None:
+            raise ModelError("The model has no fold to run.")
+        with monitor.stage("Deciding labels", 0.94, 0.97):
+            return decide_labels(total, job.scheme, labels, monitor, job.region), total
+
+    def _runner(self, fold: str, job: _Job, execution: Execution) -> Runner:
+        # Averages of several folds, probabilities and uncertainty need the logits themselves.
+        logits = job.maps or len(job.folds) > 1 or not job.scheme.linear
+        key = (fold, logits, execution)
+        if key not in self._runners:
+            job.monitor.check()
+            weights = self.model.weights(fold)
+            network = self.model.network(weights)
+            for parameter in network.parameters():
+                parameter.requires_grad_(False)
+            size = sum(p.numel() * p.element_size() for p in network.parameters())
+            channels, heads = len(self.model.channel_names), self.model.labels.num_heads
+            self._runners[key] = make_runner(
+                network, job.windows.patch, channels, heads, execution, keep_head=logits
+            )
+            self._bytes[fold] = size
+        return self._runners[key]
+
+    def _maps(
+        self, job: _Job, logits: Tensor | None
+    ) -> tuple[np.ndarray | None, Iterator[np.ndarray] | None]:
+        """Uncertainty and probabilities at the input's grid, as far as asked for."""
+        if logits is None:
+            return None, None
+        regions = self.model.labels.has_regions
+        entropy = None
+        if job.options.uncertainty:
+            entropy = job.frame.restore(uncertainty(logits, job.scheme, regions, job.monitor))
+        probabilities = _probabilities(job, logits, regions) if job.options.probabilities else None
+        return entropy, probabilities
+
+
+def _probabilities(job: _Job, logits: Tensor, regions: bool) -> Iterator[np.ndarray]:
+    for head, values in enumerate(class_probabilities(logits, job.scheme, regions, job.monitor)):
+        yield job.frame.restore(values, 1.0 if head == 0 and not regions else 0.0)
+
+
+def _inside(
+    planes: Iterator[tuple[int, Tensor]], inside: tuple[slice, slice, slice]
+) -> Iterator[tuple[int, Tensor]]:
+    """Takes the padding of `pad_to_patch` off planes as they come."""
+    z, y, x = inside
+    for start, part in planes:
+        first, last = max(start, z.start), min(start + part.shape[1], z.stop)
+        if first < last:
+            yield first - z.start, part[:, first - start : last - start, y, x]
+
+
+def segment_file(
+    inputs: Path | str | list[Path | str],
+    output: Path | str,
+    model: Model | Path | str,
+    options: Options | None = None,
+    monitor: Monitor | None = None,
+    *,
+    segmenter: Segmenter | None = None,
+    uncertainty_path: Path | None = None,
+    probabilities_path: Path | None = None,
+) -> Result:
+    """Segments an image file (several: its channels; a folder: a DICOM series) into a label file.
+
+    Everything is written at the end, each file whole or not at all. Probabilities are nnU-Net's
+    .npz, the uncertainty is an image file.
+
+    Raises:
+        InputError, ModelError, ResourceError, OutputError, Cancelled.
+    """
+    from ..models.store import find_model
+    from .images import read_volume
+    from .writing import write_labels, write_probabilities, write_scalar
+
+    monitor = monitor or Monitor()
+    model = model if isinstance(model, Model) else find_model(model)
+    options = replace(
+        options or Options(),
+        uncertainty=uncertainty_path is not None,
+        probabilities=probabilities_path is not None,
+    )
+    with monitor.stage("Reading the image", 0.0, 0.02):
+        volume = read_volume(inputs, model.channel_names, monitor)
+    result = (segmenter or Segmenter(model)).segment(volume, options, monitor)
+    with monitor.stage("Writing", 0.98, 1.0):
+        write_labels(Path(output), result.labels, volume)
+        if uncertainty_path is not None and result.uncertainty is not None:
+            write_scalar(uncertainty_path, result.uncertainty, volume)
+        if probabilities_path is not None and result.probabilities is not None:
+            heads = model.labels.num_heads
+            write_probabilities(probabilities_path, result.probabilities, heads, volume)
+    result.timings = dict(monitor.timings)
+    return result

@@ -1,0 +1,185 @@
+"""What runs a network on one tile: PyTorch on any device, or OpenVINO on a CPU.
+
+Both take a tile (1, c, z, y, x) and give (f, z, y, x): logits, or features where the head stays
+outside (`head.py`). Both stop within a fraction of a second when the monitor was cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..monitor import Monitor
+from ..networks.mednext import MedNeXt
+from .head import Head, take_off_head
+
+if TYPE_CHECKING:
+    from .devices import Execution
+
+POLL_MILLISECONDS = 50
+
+
+class Runner(Protocol):
+    """A network ready to run. `head` is None when the outputs are logits already."""
+
+    head: Head | None
+    outputs: int
+
+    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
+        """(1, c, z, y, x) float32 on the execution's device -> (outputs, z, y, x) float32.
+
+        The result may be overwritten by the next call. Raises Cancelled.
+        """
+        ...
+
+
+def make_runner(
+    network: nn.Module,
+    patch: Sequence[int],
+    channels: int,
+    classes: int,
+    execution: Execution,
+    *,
+    keep_head: bool = False,
+) -> Runner:
+    """Prepares `network` (in evaluation mode; it is changed) for tiles of `patch` voxels.
+
+    The head stays outside where there are more classes than features, unless `keep_head`.
+    """
+    head = take_off_head(network)
+    keep_outside = classes > head.weight.shape[1] and not keep_head
+    if not keep_outside:
+        _put_back(network, head)
+    outputs = int(head.weight.shape[1]) if keep_outside else classes
+    outside = head if keep_outside else None
+    if execution.backend == "openvino":
+        return OpenVINORunner(network, patch, channels, outputs, outside, execution)
+    return TorchRunner(network, outputs, outside, execution)
+
+
+def _put_back(network: nn.Module, head: Head) -> None:
+    layer = nn.ConvTranspose3d if hasattr(network.decoder, "heads") else nn.Conv3d
+    one = layer(head.weight.shape[1], head.classes, 1)
+    weight = head.weight.T if isinstance(one, nn.ConvTranspose3d) else head.weight
+    one.weight = nn.Parameter(weight[..., None, None, None].contiguous(), requires_grad=False)
+    one.bias = nn.Parameter(head.bias, requires_grad=False)
+    decoder: Any = network.decoder
+    if hasattr(decoder, "heads"):
+        decoder.heads[0] = one
+    else:
+        decoder.seg_layers[-1] = one
+
+
+class TorchRunner:
+    """PyTorch on CPU, CUDA or MPS, with autocast where the precision is not float32."""
+
+    def __init__(
+        self, network: nn.Module, outputs: int, head: Head | None, execution: Execution
+    ) -> None:
+        self.head, self.outputs = head, outputs
+        self._device = torch.device(execution.device)
+        self._dtype = getattr(torch, execution.precision)
+        on_gpu = self._device.type == "cuda"
+        # On CPUs the channels-last memory format is slower and its group norm inexact.
+        self._format = torch.channels_last_3d if on_gpu else torch.contiguous_format
+        self._network = network.to(self._device)
+        if on_gpu:
+            self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._monitor = Monitor()
+        for module in network.modules():
+            if not any(True for _ in module.children()):
+                module.register_forward_pre_hook(lambda *_: self._monitor.check())
+
+    @torch.inference_mode()
+    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
+        self._monitor = monitor
+        half = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype, enabled=half):
+            result = self._network(tile.contiguous(memory_format=self._format))
+        return result[0].float()
+
+
+class OpenVINORunner:
+    """A compiled OpenVINO graph on the CPU; a tile is waited for in short steps."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        patch: Sequence[int],
+        channels: int,
+        outputs: int,
+        head: Head | None,
+        execution: Execution,
+    ) -> None:
+        from .openvino_runtime import ov
+
+        self.head, self.outputs = head, outputs
+        size = (int(patch[0]), int(patch[1]), int(patch[2]))
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if execution.precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if execution.threads:
+            settings["INFERENCE_NUM_THREADS"] = execution.threads
+        graph = openvino_graph(network, channels, size)
+        self._request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
+        self._input = np.empty((1, channels, *size), np.float32)
+        self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+
+    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
+        self._input[...] = tile.numpy()
+        self._request.start_async()
+        while not self._request.wait_for(POLL_MILLISECONDS):
+            if monitor.cancelled:
+                self._request.cancel()
+                with _ignored():
+                    self._request.wait()
+                monitor.check()
+        return torch.from_numpy(self._request.get_output_tensor().data)[0]
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    """A cancelled request says so by an exception of OpenVINO's, which is what we asked for."""
+    try:
+        yield
+    except RuntimeError:
+        return
+
+
+def openvino_graph(network: nn.Module, channels: int, size: tuple[int, int, int]) -> Any:
+    """OpenVINO's model of a network. Raises `graph_traced.UnknownLayer`."""
+    if isinstance(network, MedNeXt):
+        from .graph_mednext import mednext_graph
+
+        return mednext_graph(network, size)
+    from .graph_traced import traced_graph
+
+    return traced_graph(network, channels, size)
+
+
+def mirrored(
+    run: Callable[[Tensor], Tensor], tile: Tensor, combinations: Sequence[Sequence[int]]
+) -> Tensor:
+    """Mean of `run` over mirrored copies of a tile (1, c, z, y, x), each mirrored back.
+
+    `combinations` are sets of spatial axes (0 = z), the empty set included.
+    """
+    total: Tensor | None = None
+    for axes in combinations:
+        copy = torch.flip(tile, [a + 2 for a in axes]) if axes else tile
+        result = run(copy)
+        result = torch.flip(result, [a + 1 for a in axes]) if axes else result
+        if len(combinations) == 1:
+            return result
+        # Cloned: the runner may use the same memory for its next result.
+        total = result.clone() if total is None else total.add_(result)
+    if total is None:
+        raise ValueError("no combination of axes")
+    return total.div_(len(combinations))
