@@ -68,6 +68,9 @@ def _checked_members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.Z
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
         raise ModelError(f"{name} holds more than {MAX_MEMBERS} files.")
+    if infos and min(info.header_offset for info in infos) != 0:
+        # The table of contents is that of a checkpoint (a zip too) at a truncated file's end.
+        raise zipfile.BadZipFile
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         # zipfile cuts names at a NUL byte, so the name as written is looked at.
