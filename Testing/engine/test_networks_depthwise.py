@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mednext_engine.networks.depthwise import (
     DepthwiseConv,
     DepthwiseConvTranspose,
-    transposed_depthwise,
 )
 
 SIZES = [(4, 5, 6), (7, 1, 3), (2, 8, 1)]
@@ -88,12 +86,3 @@ def test_a_trace_holds_only_operations_of_pytorch(kind):
     assert "PythonOp" not in str(traced.inlined_graph)
     larger = torch.randn(1, 6, 8, 7, 9, dtype=torch.float64)
     torch.testing.assert_close(traced(larger), theirs(larger))
-
-
-@pytest.mark.parametrize("kernel_size", KERNELS)
-def test_transposed_convolution_as_upsampling_mask_and_convolution(kernel_size):
-    _, theirs = pairs(kernel_size, "up")
-    x = torch.randn(2, 6, 5, 1, 4, dtype=torch.float64)
-    k = kernel_size
-    expected = F.conv_transpose3d(x, theirs.weight, theirs.bias, 2, k // 2, groups=6)
-    torch.testing.assert_close(transposed_depthwise(x, theirs.weight, theirs.bias), expected)

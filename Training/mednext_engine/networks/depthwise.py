@@ -23,23 +23,6 @@ from torch.autograd.function import once_differentiable
 from .layers import CHANNELS_LAST, eager_on_cpu
 
 
-def transposed_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Transposed depthwise convolution of stride 2 by operations that every engine has and traces.
-
-    (n, c, d, h, w) -> (n, c, 2d - 1, 2h - 1, 2w - 1), weight (c, 1, k, k, k), padding k // 2: equal
-    to `F.conv_transpose3d(x, weight, bias, 2, k // 2, groups=c)`. Nearest upsampling times a mask
-    of the even voxels spreads the input; an ordinary convolution with the flipped kernel follows.
-    """
-    size = [2 * n - 1 for n in x.shape[2:]]
-    spread = F.interpolate(x, size=size, mode="nearest")
-    for axis, n in zip((2, 3, 4), size, strict=True):
-        even = 1 - torch.arange(n, device=x.device) % 2
-        shape = [n if a == axis else 1 for a in range(5)]
-        spread = spread * even.to(x.dtype).view(shape)
-    padding = weight.shape[-1] // 2
-    return F.conv3d(spread, weight.flip(2, 3, 4), bias, 1, padding, groups=x.shape[1])
-
-
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     return F.conv3d(x, weight, bias, stride, weight.shape[-1] // 2, groups=x.shape[1])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MEDNEXT = "mednext_engine.networks.MedNeXt"
-LARGEST_PARAMETERS = 2_000_000_000
+LARGEST_PARAMETERS = 1_000_000_000  # four times v2 Wide
 
 
 @dataclass(frozen=True)
@@ -110,24 +110,28 @@ CONFIGURATIONS: dict[str, Configuration] = {
 }
 
 
-def _sequence(value: Any, largest: int, *, low: int = 1, length: int | None = None) -> bool:
-    """Whether `value` is one whole number of [low, largest] or a (nested) list of them."""
+def _sequence(value: Any, largest: int, *, length: int | None = None, depth: int = 2) -> bool:
+    """Whether `value` is one whole number of [1, largest], or a list of (lists of) them."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int):
-        return low <= value <= largest
-    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 64:
+        return 1 <= value <= largest
+    if depth == 0 or not isinstance(value, (list, tuple)) or not 0 < len(value) <= 64:
         return False
     if length is not None and len(value) != length:
         return False
-    return all(_sequence(v, largest, low=low) for v in value)
+    return all(_sequence(v, largest, depth=depth - 1) for v in value)
+
+
+def _whole(value: Any, largest: int) -> bool:
+    return _sequence(value, largest, depth=0)
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
-    "channels": lambda v: isinstance(v, int) and _sequence(v, 1024),
-    "blocks": lambda v: _sequence(v, 64, length=9),
-    "expansion": lambda v: _sequence(v, 16, length=9),
-    "kernel_size": lambda v: isinstance(v, int) and _sequence(v, 15) and v % 2 == 1,
+    "channels": lambda v: _whole(v, 1024),
+    "blocks": lambda v: _sequence(v, 64, length=9, depth=1),
+    "expansion": lambda v: _sequence(v, 16, length=9, depth=1),
+    "kernel_size": lambda v: _whole(v, 15) and v % 2 == 1,
     "grn": lambda v: isinstance(v, bool),
     "resampling": lambda v: v in ("mednext", "standard"),
     "checkpointing": lambda v: (
@@ -141,7 +145,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 
 _FLAG: Callable[[Any], bool] = lambda v: isinstance(v, bool)  # noqa: E731
 _UNET_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "n_stages": lambda v: isinstance(v, int) and _sequence(v, 12),
+    "n_stages": lambda v: _whole(v, 12),
     "features_per_stage": lambda v: _sequence(v, 4096),
     "kernel_sizes": lambda v: _sequence(v, 15),
     "strides": lambda v: _sequence(v, 8),
@@ -214,7 +218,7 @@ def _unet_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in kwargs.items():
         if name in _UNET_NAMED:
-            if value is not None and value not in operators:
+            if value is not None and (not isinstance(value, str) or value not in operators):
                 raise UnsupportedModelError(
                     f"The network asks for a layer that is not on the list of known ones ({name})."
                 )
@@ -252,7 +256,9 @@ def build_network(
     """
     import torch
 
-    if not (_sequence(input_channels, 1024) and _sequence(num_classes, 4096)):
+    if not (isinstance(class_path, str) and isinstance(kwargs, dict)):
+        raise ModelError("The model's plans do not name a network and its arguments.")
+    if not (_whole(input_channels, 1024) and _whole(num_classes, 4096)):
         raise ModelError("The model's number of channels or of labels is out of bounds.")
     if class_path == MEDNEXT:
         from .mednext import MedNeXt
