@@ -144,14 +144,18 @@ def download_model(
                 download(file.remote, folder / name, monitor)
         done += share
     source = folder if entry.files[0].path else folder / f"{entry.id}-0.zip"
-    model = import_model(
-        source,
-        _Tail(monitor),
-        configuration=entry.configuration,
-        name=entry.id,
-        replace_existing=replace_existing,
-        card=entry.card(),
-    )
+    try:
+        model = import_model(
+            source,
+            _Tail(monitor),
+            configuration=entry.configuration,
+            name=entry.id,
+            replace_existing=replace_existing,
+            card=entry.card(),
+        )
+    except ModelError:
+        shutil.rmtree(folder, ignore_errors=True)  # the next attempt downloads it again
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
