@@ -16,20 +16,17 @@ from torch import Tensor
 from ..errors import ModelError, ResourceError
 from ..models.folder import Model
 from ..monitor import Monitor
-from .decide import decide_labels, scheme_back
-from .devices import Execution, choose_execution, free_memory
+from .decide import decide_labels
+from .devices import Execution, choose_execution
 from .images import Volume
 from .labelling import Labeller
-from .memory import estimate_peak
 from .options import Options
-from .preprocess import Frame, Preprocessed, make_frame, preprocess
+from .planning import Attempt, Job, plan_attempts, plan_job
+from .precision import compare, learned_precision, remember
+from .preprocess import Preprocessed, preprocess
 from .probabilities import class_probabilities, uncertainty
-from .resampling import Scheme
-from .roi import Region, image_region, network_region, target_region
 from .runner import Runner, make_runner
-from .sliding import Windows, pad_to_patch, predict_planes
-
-HALF_STORE_ABOVE = 2**29
+from .sliding import pad_to_patch, predict_planes
 
 
 @dataclass
@@ -55,34 +52,6 @@ class Result:
     notes: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     peak_estimate: int = 0
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """One way to run; the next one needs less memory of the device."""
-
-    execution: Execution
-    store_on: str
-    store_as: torch.dtype
-
-
-@dataclass
-class _Job:
-    """What all attempts at one volume share."""
-
-    volume: Volume
-    options: Options
-    monitor: Monitor
-    frame: Frame
-    scheme: Scheme
-    windows: Windows
-    region: Region | None
-    folds: tuple[str, ...]
-    peak: int = 0
-
-    @property
-    def maps(self) -> bool:
-        return self.options.probabilities or self.options.uncertainty
 
 
 class Segmenter:
@@ -120,14 +89,16 @@ class Segmenter:
         """
         options, monitor = options or Options(), monitor or Monitor()
         first_note = len(monitor.notes)
-        job = self._plan(volume, options, monitor)
-        execution = choose_execution(options)
+        job = plan_job(self.model, volume, options, monitor)
+        execution = learned_precision(self.model, job, choose_execution(options))
         result = None
-        for attempt in self._attempts(job, execution):
+        for attempt in plan_attempts(self.model, job, execution):
             try:
                 result = self._run(job, attempt)
                 break
-            except (torch.OutOfMemoryError, MemoryError):
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
                 self.close()
                 if attempt.execution.device.startswith("cuda"):
                     torch.cuda.empty_cache()
@@ -144,89 +115,47 @@ class Segmenter:
         result.peak_estimate = job.peak
         return result
 
-    def _plan(self, volume: Volume, options: Options, monitor: Monitor) -> _Job:
-        plan = self.model.plan
-        frame = make_frame(volume, plan)
-        scheme = scheme_back(frame, plan)
-        region, needed = None, None
-        if options.roi is not None:
-            region = target_region(image_region(options.roi, volume), frame)
-            region = region or (slice(0, 0), slice(0, 0), slice(0, 0))
-            if all(part.stop > part.start for part in region):
-                needed = [(p.start, p.stop) for p in network_region(region, scheme)]
-        patch = (plan.patch_size[0], plan.patch_size[1], plan.patch_size[2])
-        if needed is not None:  # windows lie in the padded volume
-            missing = [max(p - n, 0) // 2 for p, n in zip(patch, frame.plan_shape, strict=True)]
-            needed = [(a + m, b + m) for (a, b), m in zip(needed, missing, strict=True)]
-        axes = self.model.mirror_axes if options.mirror else ()
-        if options.mirror and not axes:
-            monitor.note("This model was not trained with mirroring, so there is none.")
-        windows = Windows(patch, options.step, axes, needed)
-        folds = options.folds or self.model.default_folds
-        return _Job(volume, options, monitor, frame, scheme, windows, region, folds)
+    def _try_bfloat16(self, job: Job, execution: Execution, exact: Runner, data: Tensor) -> None:
+        """Computes the middle window in both precisions, for the runs to come."""
+        z, y, x = job.windows.positions(data.shape[1:])[-1]
+        middle = [n // 2 for n in (z, y, x)]
+        index = [slice(m, m + p) for m, p in zip(middle, job.windows.patch, strict=True)]
+        tile = data[None, :, index[0], index[1], index[2]]
+        kept = dict(self._runners)
+        fast = self._runner(job.folds[0], job, replace(execution, precision="bfloat16"))
+        self._runners = kept
+        verdict = compare(exact, fast, tile, self.model.labels.has_regions, job.monitor)
+        if job.verdict_key:
+            remember(job.verdict_key, verdict)
 
-    def _attempts(self, job: _Job, execution: Execution) -> list[_Attempt]:
-        """From the fastest to the most frugal way."""
-        frame, patch = job.frame, job.windows.patch
-        depth = max(patch[0], frame.plan_shape[0]) if job.maps or len(job.folds) > 1 else patch[0]
-        plane = [max(n, p) for n, p in zip(frame.plan_shape[1:], patch[1:], strict=True)]
-        outputs = self.model.labels.num_heads
-        stored = 4 * outputs * depth * plane[0] * plane[1]
-        channels, plan = len(self.model.channel_names), self.model.plan
-        job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, stored)
-        half = torch.float16 if stored > HALF_STORE_ABOVE else torch.float32
-        limit = job.options.largest_memory or free_memory("cpu")
-        if job.peak > limit and half == torch.float32:
-            half = torch.float16
-            job.monitor.note("Memory is short, so results are averaged in half precision.")
-        if job.peak > limit:
-            job.monitor.note(
-                f"This run may need {job.peak / 2**30:.1f} GiB of memory, "
-                f"and {limit / 2**30:.1f} GiB are free."
-            )
-        if not execution.on_gpu:
-            return [_Attempt(execution, "cpu", half), _Attempt(execution, "cpu", torch.float16)]
-        on_cpu = replace(
-            choose_execution(replace(job.options, device="cpu", precision="auto")),
-            reason=f"The memory of {execution.device} did not suffice.",
-        )
-        attempts = [_Attempt(execution, execution.device, half)]
-        if stored > free_memory(execution.device) // 2:
-            attempts = []
-        return [
-            *attempts,
-            _Attempt(execution, "cpu", half),
-            _Attempt(on_cpu, "cpu", half),
-        ]
-
-    def _run(self, job: _Job, attempt: _Attempt) -> Result:
+    def _run(self, job: Job, attempt: Attempt) -> Result:
         monitor, execution = job.monitor, attempt.execution
-        empty = job.region is not None and job.windows.region is None
-        if empty:
-            labels = np.zeros(job.frame.shape_after_crop, np.uint8)
-            planes = None
-        else:
+        labels = np.zeros(job.frame.shape_after_crop, np.uint8)
+        planes, backend = None, execution.backend
+        if not job.empty:
             with monitor.stage("Loading the network", 0.02, 0.06):
                 runners = [self._runner(fold, job, execution) for fold in job.folds]
             with monitor.stage("Preparing the image", 0.06, 0.1):
                 image = preprocess(
                     job.volume, self.model.plan, monitor, execution.device, job.frame
                 )
+            backend = runners[0].backend
             labels, planes = self._predict(job, attempt, runners, image)
         with monitor.stage("Finishing", 0.97, 0.98):
             maps = self._maps(job, planes)
             full = job.frame.restore(labels)
-        return Result(full, *maps, execution.device, execution.backend, execution.precision)
+        return Result(full, *maps, execution.device, backend, execution.precision)
 
     def _predict(
-        self, job: _Job, attempt: _Attempt, runners: list[Runner], image: Preprocessed
+        self, job: Job, attempt: Attempt, runners: list[Runner], image: Preprocessed
     ) -> tuple[np.ndarray, Tensor | None]:
         """Labels of the target grid, and the logits of the network's grid where they are kept."""
         data, inside = pad_to_patch(image.data, job.windows.patch)
         del image
         labels, monitor = self.model.labels, job.monitor
-        streamed = job.scheme.linear and len(runners) == 1 and not job.maps
-        labeller = Labeller(job.scheme, labels, runners[0].head, job.region) if streamed else None
+        labeller = None
+        if not job.needs_logits:
+            labeller = Labeller(job.scheme, labels, runners[0].head, job.region)
         total: Tensor | None = None
         with monitor.stage("Segmenting", 0.1, 0.94):
             for number, runner in enumerate(runners):
@@ -247,6 +176,9 @@ class Segmenter:
                         shape = (runner.outputs, *job.frame.plan_shape)
                         total = torch.zeros(shape, dtype=attempt.store_as, device=attempt.store_on)
                     total[:, start : start + planes.shape[1]] += planes / len(runners)
+        if job.verdict_key and attempt.execution.precision == "float32":
+            with monitor.stage("Trying bfloat16", 0.94, 0.95):
+                self._try_bfloat16(job, attempt.execution, runners[0], data)
         if labeller is not None:
             return labeller.result, None
         if total is None:
@@ -254,10 +186,8 @@ class Segmenter:
         with monitor.stage("Deciding labels", 0.94, 0.97):
             return decide_labels(total, job.scheme, labels, monitor, job.region), total
 
-    def _runner(self, fold: str, job: _Job, execution: Execution) -> Runner:
-        # Averages of several folds, probabilities and uncertainty need the logits themselves.
-        logits = job.maps or len(job.folds) > 1 or not job.scheme.linear
-        key = (fold, logits, execution)
+    def _runner(self, fold: str, job: Job, execution: Execution) -> Runner:
+        key = (fold, job.needs_logits, execution)
         if key not in self._runners:
             job.monitor.check()
             weights = self.model.weights(fold)
@@ -266,14 +196,17 @@ class Segmenter:
                 parameter.requires_grad_(False)
             size = sum(p.numel() * p.element_size() for p in network.parameters())
             channels, heads = len(self.model.channel_names), self.model.labels.num_heads
-            self._runners[key] = make_runner(
-                network, job.windows.patch, channels, heads, execution, keep_head=logits
+            runner = make_runner(
+                network, job.windows.patch, channels, heads, execution, keep_head=job.needs_logits
             )
+            if runner.backend != execution.backend:
+                job.monitor.note("OpenVINO does not know this network, so PyTorch runs it.")
+            self._runners[key] = runner
             self._bytes[fold] = size
         return self._runners[key]
 
     def _maps(
-        self, job: _Job, logits: Tensor | None
+        self, job: Job, logits: Tensor | None
     ) -> tuple[np.ndarray | None, Iterator[np.ndarray] | None]:
         """Uncertainty and probabilities at the input's grid, as far as asked for."""
         if logits is None:
@@ -286,7 +219,15 @@ class Segmenter:
         return entropy, probabilities
 
 
-def _probabilities(job: _Job, logits: Tensor, regions: bool) -> Iterator[np.ndarray]:
+def _out_of_memory(error: BaseException) -> bool:
+    """CUDA and Python have classes for it; PyTorch's CPU allocator and OpenVINO have words."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = str(error).lower()
+    return "can't allocate memory" in words or "bad_alloc" in words or "out of memory" in words
+
+
+def _probabilities(job: Job, logits: Tensor, regions: bool) -> Iterator[np.ndarray]:
     for head, values in enumerate(class_probabilities(logits, job.scheme, regions, job.monitor)):
         yield job.frame.restore(values, 1.0 if head == 0 and not regions else 0.0)
 

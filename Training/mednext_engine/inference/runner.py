@@ -6,8 +6,8 @@ outside (`head.py`). Both stop within a fraction of a second when the monitor wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ POLL_MILLISECONDS = 50
 class Runner(Protocol):
     """A network ready to run. `head` is None when the outputs are logits already."""
 
+    backend: str
     head: Head | None
     outputs: int
 
@@ -58,7 +59,11 @@ def make_runner(
     outputs = int(head.weight.shape[1]) if keep_outside else classes
     outside = head if keep_outside else None
     if execution.backend == "openvino":
-        return OpenVINORunner(network, patch, channels, outputs, outside, execution)
+        from .graph_traced import UnknownLayer
+
+        # A layer without a translation: PyTorch runs every network, only slower.
+        with suppress(UnknownLayer):
+            return OpenVINORunner(network, patch, channels, outputs, outside, execution)
     return TorchRunner(network, outputs, outside, execution)
 
 
@@ -77,6 +82,8 @@ def _put_back(network: nn.Module, head: Head) -> None:
 
 class TorchRunner:
     """PyTorch on CPU, CUDA or MPS, with autocast where the precision is not float32."""
+
+    backend = "torch"
 
     def __init__(
         self, network: nn.Module, outputs: int, head: Head | None, execution: Execution
@@ -106,6 +113,8 @@ class TorchRunner:
 
 class OpenVINORunner:
     """A compiled OpenVINO graph on the CPU; a tile is waited for in short steps."""
+
+    backend = "openvino"
 
     def __init__(
         self,
@@ -138,19 +147,10 @@ class OpenVINORunner:
         while not self._request.wait_for(POLL_MILLISECONDS):
             if monitor.cancelled:
                 self._request.cancel()
-                with _ignored():
+                with suppress(RuntimeError):  # OpenVINO reports a cancelled request as an error
                     self._request.wait()
                 monitor.check()
         return torch.from_numpy(self._request.get_output_tensor().data)[0]
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    """A cancelled request says so by an exception of OpenVINO's, which is what we asked for."""
-    try:
-        yield
-    except RuntimeError:
-        return
 
 
 def openvino_graph(network: nn.Module, channels: int, size: tuple[int, int, int]) -> Any:

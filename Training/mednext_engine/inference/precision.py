@@ -1,0 +1,139 @@
+"""bfloat16 on CPUs that have it: used by itself only where this model was seen to be equal with it.
+
+The first run of a model on such a computer is in float32. At its end one window is computed again
+in bfloat16; if every label agrees and it was faster, later runs use it. The verdict is kept in the
+user's cache folder, by the model's checksum, the processor and the version of OpenVINO.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+import torch
+from torch import Tensor
+
+from ..monitor import Monitor
+from .runner import Runner
+
+if TYPE_CHECKING:
+    from ..models.folder import Model
+    from .devices import Execution
+    from .planning import Job
+
+LOWEST_DICE = 0.995
+LOWEST_SPEEDUP = 1.15
+FEWEST_VOXELS = 100
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was seen: the lowest Dice of any label between the two, and how much faster it was."""
+
+    dice: float
+    speedup: float
+
+    @property
+    def good(self) -> bool:
+        return self.dice >= LOWEST_DICE and self.speedup >= LOWEST_SPEEDUP
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether OpenVINO computes in bfloat16 here, rather than only accepting it."""
+    from .openvino_runtime import ov
+
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
+
+
+def verdict_key(fingerprint: str) -> str:
+    from .openvino_runtime import ov
+
+    facts = (fingerprint, platform.processor(), platform.machine(), ov.get_version())
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _file() -> Path:
+    return Path(platformdirs.user_cache_dir("MedNeXtSeg", False)) / "precision.json"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        table = json.loads(_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def recall(key: str) -> Verdict | None:
+    """The verdict of an earlier run, or None; an unreadable file counts as none."""
+    known = _read().get(key)
+    try:
+        return Verdict(float(known["dice"]), float(known["speedup"])) if known else None
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
+def remember(key: str, verdict: Verdict) -> None:
+    """Keeps a verdict; where the cache folder cannot be written, the next run asks again."""
+    path = _file()
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({**_read(), key: asdict(verdict)}), "utf-8")
+        os.replace(temporary, path)
+
+
+def learned_precision(model: Model, job: Job, execution: Execution) -> Execution:
+    """bfloat16 on the CPU where an earlier run of this model showed it to be equal."""
+    undecided = job.options.precision == "auto" and execution.backend == "openvino"
+    if not undecided or not cpu_has_bfloat16():
+        return execution
+    job.verdict_key = verdict_key(model.fingerprint(job.folds[0]))
+    verdict = recall(job.verdict_key)
+    if verdict is None:
+        return execution
+    job.verdict_key = ""
+    if not verdict.good:
+        return execution
+    job.monitor.note(
+        f"bfloat16 is used: on this computer it gave this model's labels (Dice "
+        f"{verdict.dice:.3f}) and was {verdict.speedup:.1f} times as fast."
+    )
+    return replace(execution, precision="bfloat16")
+
+
+def compare(exact: Runner, fast: Runner, tile: Tensor, regions: bool, monitor: Monitor) -> Verdict:
+    """Runs one tile (1, c, z, y, x) in both precisions and compares the labels it would get."""
+    masks, seconds = [], []
+    for runner in (exact, fast):
+        runner.run(tile, monitor)  # the first run pays for memory
+        start = time.perf_counter()
+        output = runner.run(tile, monitor)
+        seconds.append(time.perf_counter() - start)
+        logits = output if runner.head is None else runner.head.apply(output)
+        masks.append(logits > 0 if regions else logits.argmax(0))
+    return Verdict(_lowest_dice(masks[0], masks[1], regions), seconds[0] / max(seconds[1], 1e-9))
+
+
+def _lowest_dice(a: Tensor, b: Tensor, regions: bool) -> float:
+    """Lowest Dice over all labels that have at least `FEWEST_VOXELS`; 0 where there is none."""
+    if regions:
+        pairs = [(x, y) for x, y in zip(a, b, strict=True)]
+    else:
+        pairs = [(a == v, b == v) for v in torch.unique(a).tolist()]
+    scores = [
+        2 * float((x & y).sum()) / float(x.sum() + y.sum())
+        for x, y in pairs
+        if int(x.sum()) >= FEWEST_VOXELS
+    ]
+    return min(scores) if len(scores) > (0 if regions else 1) else 0.0
