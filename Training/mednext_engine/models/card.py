@@ -2,10 +2,13 @@
 
 Format 1:
     {"format": 1, "id": str, "title": str, "description": str, "license": str, "citation": str,
-     "intended_use": str, "modality": str, "configuration": str, "channels": [str],
+     "intended_use": str, "modality": str, "configuration": str, "orientation": str,
+     "channels": [str],
      "labels": [{"value": int, "name": str, "color": [r, g, b], "terminology": str}],
      "provenance": {...}, "files": {"relative/path": "sha256"}}
 Every key but `format` may be missing; what is missing is derived from nnU-Net's own files.
+`orientation` says towards which side of the patient the voxel indices i, j, k grow in the images
+the model was trained on, such as "RAS" or "LPS"; empty: whatever the plans' image reader gives.
 Colours are 0 to 255; `terminology` is 3D Slicer's serialised terminology entry, or empty.
 """
 
@@ -32,6 +35,7 @@ _TEXTS = (
     "intended_use",
     "modality",
     "configuration",
+    "orientation",
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GOLDEN = 0.618033988749895  # successive hues stay apart however many there are
@@ -59,6 +63,7 @@ class Card:
     intended_use: str = ""
     modality: str = ""
     configuration: str = ""
+    orientation: str = ""
     channels: tuple[str, ...] = ()
     labels: tuple[LabelCard, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +95,7 @@ def read_card(raw: Mapping[str, Any]) -> Card:
     texts: dict[str, Any] = {
         key: read_text(raw.get(key, ""), f"'{key}' of {FILE_NAME}") for key in _TEXTS
     }
+    read_orientation(texts["orientation"], FILE_NAME)
     channels = read_list(raw.get("channels", []), f"'channels' of {FILE_NAME}", limit=64)
     labels = read_list(raw.get("labels", []), f"'labels' of {FILE_NAME}", limit=MAX_LABELS)
     files = read_dict(raw.get("files", {}), f"'files' of {FILE_NAME}")
@@ -103,6 +109,14 @@ def read_card(raw: Mapping[str, Any]) -> Card:
         provenance=read_dict(raw.get("provenance", {}), f"'provenance' of {FILE_NAME}"),
         files=files,
     )
+
+
+def read_orientation(value: str, name: str) -> str:
+    """Three letters, one of each of R/L, A/P and S/I, or none. Raises ModelError."""
+    letters = sorted("RAS"["RLAPSI".index(c) // 2] for c in value if c in "RLAPSI")
+    if value and (len(value) != 3 or letters != ["A", "R", "S"]):
+        raise ModelError(f"'orientation' of {name} is not a code such as RAS or LPS.")
+    return value
 
 
 def _read_label(entry: Any) -> LabelCard:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import DownloadError, ModelError
 from ..monitor import Monitor
-from .card import Card
+from .card import Card, read_orientation
 from .download import RemoteFile, download
 from .folder import Model
 from .jsonfile import read_bool, read_dict, read_int, read_json, read_list, read_text
@@ -42,7 +42,11 @@ class CatalogueFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the catalogue; `labels` are names in the order of their values, from 1."""
+    """One model of the catalogue; `labels` are names in the order of their values, from 1.
+
+    `configuration` may be "<plans>__<configuration>" where an archive holds several trainings, or
+    empty; `orientation` is as in a model's card.
+    """
 
     id: str
     title: str
@@ -57,6 +61,7 @@ class Entry:
     configuration: str
     files: tuple[CatalogueFile, ...]
     verified: bool
+    orientation: str = ""
     notes: str = ""
 
     @property
@@ -74,7 +79,8 @@ class Entry:
             license=self.license,
             citation=self.citation,
             modality=self.modality,
-            configuration=self.configuration,
+            configuration=self.configuration.rpartition("__")[2],
+            orientation=self.orientation,
             provenance={"homepage": self.homepage, "source": [f.remote.url for f in self.files]},
         )
 
@@ -148,7 +154,7 @@ def download_model(
         model = import_model(
             source,
             _Tail(monitor),
-            configuration=entry.configuration,
+            configuration=entry.configuration or None,
             name=entry.id,
             replace_existing=replace_existing,
             card=entry.card(),
@@ -209,6 +215,7 @@ def _read_entry(raw: Mapping[str, Any]) -> Entry:
         channels=_names(raw.get("channels"), f"'channels' {what}"),
         labels=_names(raw.get("labels"), f"'labels' {what}"),
         files=files,
+        orientation=read_orientation(read_text(raw.get("orientation", ""), what), "the catalogue"),
         verified=read_bool(raw.get("verified"), f"'verified' {what}"),
         notes=read_text(raw.get("notes", ""), f"'notes' {what}"),
     )

@@ -149,7 +149,8 @@ def open_model(path: str | os.PathLike[str], *, configuration: str | None = None
     Args:
         path: the folder with `plans.json`, or one that holds such folders; among several
             configurations 3d_fullres is preferred, then 3d_lowres.
-        configuration: opens this one instead.
+        configuration: opens this one instead; "<plans>__<configuration>" tells trainings with
+            different plans apart.
 
     Raises:
         UnsupportedModelError: sound, but 2D, a cascade, or prepared in an unknown way.
@@ -216,7 +217,7 @@ def choose_folder(found: Sequence[_P], configuration: str | None = None) -> _P:
     """
     names = ", ".join(f.name[:60] for f in found[:5])
     for wanted in (configuration,) if configuration else PREFERRED:
-        matching = [f for f in found if folder_configuration(f) == wanted]
+        matching = [f for f in found if f.name.endswith(f"__{wanted}")]
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -237,7 +238,7 @@ def _choose(
 ) -> str:
     """The configuration to open: as asked, as the card or the folder says, or the likeliest."""
     if configuration:
-        return configuration
+        return configuration.rpartition("__")[2]
     if card and card.configuration:
         return card.configuration
     if named := folder_configuration(folder):

@@ -23,10 +23,11 @@ from ..errors import DependencyError, EngineError, ModelError, OutputError
 from ..monitor import Monitor
 from .archive import extract_model
 from .card import Card
-from .checkpoint import inspect_checkpoint, require_torch
+from .checkpoint import inspect_checkpoint, load_checkpoint, require_torch
 from .export import export_model
 from .folder import Model, find_model_folder, open_model
 from .layout import file_sha256, model_files
+from .plan import configurations
 from .resources import resource_path
 from .writer import replace_folder, write_card
 
@@ -121,7 +122,8 @@ def import_model(
 
     Args:
         path: a model folder, nnU-Net's results folder of a dataset, or a zip file of either.
-        configuration: the one to take where there are several (3d_fullres by default).
+        configuration: the one to take where there are several (3d_fullres by default); see
+            `open_model`.
         name: id to install it under; by default its card's, or made of its folder's name.
         replace_existing: replaces an installed model of that id.
         card: what a catalogue says of it, used where the model has no card of its own.
@@ -248,8 +250,9 @@ def _fill(
 def _checked(
     staging: Path, origin: tuple[str, ...], configuration: str | None, monitor: Monitor
 ) -> Model:
+    carded = (staging / "mednext.json").exists()
     named = origin[-1].split("__")
-    if configuration is None and len(named) == 3 and not (staging / "mednext.json").exists():
+    if configuration is None and len(named) == 3 and not carded:
         configuration = named[2]
     model = open_model(staging, configuration=configuration)
     if model.card.files:
@@ -265,10 +268,20 @@ def _checked(
             monitor.advance((done + 1) / len(model.folds))
         try:
             require_torch()
+            if configuration is None and not carded:
+                model = _as_trained(model)
             model.network(model.weights(model.folds[0]))
         except DependencyError as error:
             monitor.note(f"The model was imported without a trial: {error.message}")
     return model
+
+
+def _as_trained(model: Model) -> Model:
+    """Opened as the configuration its checkpoint names, where no folder's name told it."""
+    trained = load_checkpoint(model.checkpoint_path(model.folds[0])).configuration
+    if trained == model.plan.configuration or trained not in configurations(model.plans_json):
+        return model
+    return open_model(model.path, configuration=trained)
 
 
 def _identifier(wanted: str, origin: tuple[str, ...]) -> str:
