@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from mednext_engine.cli import exits
 from mednext_engine.cli.cases import Case, Share, find_cases, find_share, is_complete
 from mednext_engine.cli.exits import UsageError
 from mednext_engine.errors import InputError
@@ -169,3 +173,12 @@ def test_only_a_whole_result_is_done(tmp_path, suffix):
     assert not is_complete(empty)
     assert not is_complete(tmp_path / f"absent{suffix}")
     assert not is_complete(whole, [tmp_path / "absent_uncertainty.nii.gz"])
+
+
+# ---- what is documented ----------------------------------------------------------------------
+
+
+def test_the_documented_exit_codes_are_those_there_are():
+    page = Path(__file__).parents[2] / "docs" / "command-line.md"
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == exits.MEANINGS
