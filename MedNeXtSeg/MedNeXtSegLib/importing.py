@@ -1,0 +1,196 @@
+"""Labels on their way back: into a segmentation node, by name, in the place of the volume.
+
+Segments of other names are not touched. Everything that is done can be undone exactly, and is
+undone at once where a step fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.util import arrayFromVolume, updateVolumeFromArray
+
+from .errors import UserError
+from .geometry import Grid, linear_to_world, own_grid, to_matrix
+from .undo import Undo
+
+LabelInfo = Mapping[str, Any]  # value, name, color (0 to 255), terminology
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """Label values [k, j, i] and where they lie in the world."""
+
+    values: np.ndarray
+    grid: Grid
+
+
+def read_image(path: Path) -> LabelImage:
+    """Reads an image with a storage node of its own; no node enters the scene.
+
+    A left-handed image comes back with another order of slices, in the same physical place.
+    """
+    node = slicer.vtkMRMLScalarVolumeNode()
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(False)
+    if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
+        raise UserError(
+            f"The result {path.name} could not be read.", "The log may say why; run again."
+        )
+    return LabelImage(np.array(arrayFromVolume(node)), own_grid(node))
+
+
+def new_segmentation(scene: Any, volume: Any, grid: Grid, name: str, undo: Undo) -> Any:
+    """An empty segmentation node beside `volume`: its transform, geometry and folder.
+
+    `grid` is the volume's in the world. Under a transform that is not linear the segmentation
+    stands in the world itself, on that grid.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
+    undo.node_added(node)
+    node.CreateDefaultDisplayNodes()
+    if linear_to_world(volume) is not None:
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    else:
+        _set_reference_geometry(node, volume, grid)
+    file_beside(scene, node, volume)
+    return node
+
+
+def _set_reference_geometry(node: Any, volume: Any, grid: Grid) -> None:
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(grid.dimensions)
+    image.SetGeometryFromImageToWorldMatrix(to_matrix(grid.ijk_to_ras))
+    converter = slicer.vtkSegmentationConverter
+    node.GetSegmentation().SetConversionParameter(
+        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(image)
+    )
+    role = node.GetReferenceImageGeometryReferenceRole()
+    node.SetNodeReferenceID(role, volume.GetID())
+
+
+def file_beside(scene: Any, node: Any, volume: Any) -> None:
+    """Puts `node` where `volume` is in the subject hierarchy, where either is in it at all."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    if hierarchy is None:
+        return
+    own, other = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume)
+    if own and other:
+        hierarchy.SetItemParent(own, hierarchy.GetItemParent(other))
+
+
+def place_segments(
+    node: Any, image: LabelImage, labels: Sequence[LabelInfo], logic: Any, undo: Undo
+) -> list[str]:
+    """Fills the segments of `node` from an image of labels; returns the IDs of those with voxels.
+
+    A label whose name a segment has already replaces what that segment held (its colour stays);
+    others become new segments with name, colour and terminology. A label without voxels empties
+    the segment of its name and adds none. `logic` is the Segmentations module's.
+
+    Raises UserError where the segmentation cannot take label maps, or Slicer refuses the import.
+    """
+    segmentation = node.GetSegmentation()
+    _require_label_maps(node)
+    counts = np.bincount(image.values.reshape(-1).astype(np.int64))
+    present = [int(v) for v in np.flatnonzero(counts) if v > 0]
+    known = {int(info["value"]): info for info in labels}
+    lookup = np.zeros(len(counts), dtype=np.uint16 if len(present) > 255 else np.uint8)
+    ids = vtk.vtkStringArray()
+    found: list[str] = []
+    for info in labels:
+        if int(info["value"]) not in present:
+            _empty(node, str(info["name"]), undo)
+    for index, value in enumerate(present, start=1):
+        info = known.get(value, {"name": f"Label {value}", "color": (128, 174, 128)})
+        identifier = _segment_for(node, info, undo)
+        lookup[value] = index
+        ids.InsertNextValue(identifier)
+        found.append(identifier)
+    if found and not _import(node, LabelImage(lookup[image.values], image.grid), ids, logic):
+        raise UserError(f"Slicer could not import the labels into {node.GetName()}.")
+    if segmentation.GetNumberOfSegments() and _shows_surface(node):
+        node.CreateClosedSurfaceRepresentation()
+    return found
+
+
+def _require_label_maps(node: Any) -> None:
+    segmentation = node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    held = segmentation.GetSourceRepresentationName()
+    if segmentation.GetNumberOfSegments() and held != binary:
+        raise UserError(
+            f"{node.GetName()} holds {held.lower() or 'no label maps'}, not label maps.",
+            "Pick another segmentation, or convert it in the module 'Segmentations'.",
+        )
+    if held != binary:
+        segmentation.SetSourceRepresentationName(binary)
+
+
+def _segment_for(node: Any, info: LabelInfo, undo: Undo) -> str:
+    """The ID of the segment of that name, emptied; a new one where there is none."""
+    name = str(info["name"])
+    found = _empty(node, name, undo)
+    if found:
+        return found
+    color = [float(c) / 255.0 for c in info.get("color") or (128, 174, 128)]
+    identifier = node.GetSegmentation().AddEmptySegment("", name, color)
+    undo.segment_added(node, identifier)
+    terminology = str(info.get("terminology") or "")
+    if terminology:
+        segment = node.GetSegmentation().GetSegment(identifier)
+        segment.SetTag(segment.GetTerminologyEntryTagName(), terminology)
+    return identifier
+
+
+def _empty(node: Any, name: str, undo: Undo) -> str:
+    segmentation = node.GetSegmentation()
+    identifier = segmentation.GetSegmentIdBySegmentName(name)
+    if identifier:
+        undo.segment_changes(node, identifier)
+        segmentation.ClearSegment(identifier)
+    return identifier
+
+
+def _import(node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any) -> bool:
+    carrier = slicer.vtkMRMLLabelMapVolumeNode()
+    updateVolumeFromArray(carrier, image.values)
+    parent = linear_to_world(node)
+    if parent is None:
+        raise UserError(
+            f"{node.GetName()} is under a transform that is not linear.",
+            "Pick another segmentation, or harden the transform.",
+        )
+    carrier.SetIJKToRASMatrix(to_matrix(np.linalg.inv(parent) @ image.grid.ijk_to_ras))
+    # The logic asks the carrier for its parent transform only; it need not be in the scene.
+    return bool(logic.ImportLabelmapToSegmentationNode(carrier, node, ids))
+
+
+def _shows_surface(node: Any) -> bool:
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return bool(node.GetSegmentation().ContainsRepresentation(name))
+
+
+def place_volume(scene: Any, path: Path, volume: Any, name: str, undo: Undo) -> Any:
+    """Adds a scalar volume of the scene's own from a file, under `volume`'s linear transform."""
+    image = read_image(path)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    undo.node_added(node)
+    updateVolumeFromArray(node, image.values)
+    parent = linear_to_world(volume)
+    matrix = image.grid.ijk_to_ras
+    if parent is not None:
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+        matrix = np.linalg.inv(parent) @ matrix
+    node.SetIJKToRASMatrix(to_matrix(matrix))
+    node.CreateDefaultDisplayNodes()
+    file_beside(scene, node, volume)
+    return node
