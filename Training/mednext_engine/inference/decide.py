@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .grid import LinearAxis, expand_labels, interpolate_rows, linear_axes
+from .parallel import side_by_side, workers
 from .resampling import Scheme, make_scheme, resample_volume
 from .sparse import (
     Slab,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ..monitor import Monitor
     from .preprocess import Frame
 
-SLAB_VOXELS = 2**21
+SLAB_VOXELS = 2**20
 """New voxels decided at once; small enough to stay in the processor's caches and heap."""
 
 
@@ -125,48 +126,59 @@ def _decide_linear(
     shape = tuple(len(axis) for axis in axes)
     kind = torch.uint8 if len(logits) < 2**8 - 1 else torch.int16
     result = torch.empty(shape, dtype=kind, device=logits.device)
-    if not labels.has_regions and not any(axis.two for axis in axes):
-        return expand_labels(_pick_winners(logits, axes, monitor), axes)
-    sparse = _worthwhile(logits, shape)
-    index = winners(logits, monitor) if sparse and not labels.has_regions else None
-    for start, stop in slabs(shape):
+
+    def work(rows: tuple[int, int]) -> int:
+        result[slice(*rows)] = _decide_slab(logits, axes, labels, rows, monitor)
+        return rows[1]
+
+    on_cpu = logits.device.type == "cpu"
+    pieces = slabs(shape, workers() if on_cpu else 1)
+    for done in side_by_side(work, pieces) if on_cpu else map(work, pieces):
         if monitor is not None:
-            monitor.advance(start / shape[0])
-        decided = None
-        if sparse:
-            slab, box = make_slab(axes, start, stop, logits.device)
-            if index is None:
-                decided = _regions_of_slab(logits, axes, slab, box, (start, stop))
-            else:
-                decided = _labels_of_slab(logits, index, slab, box)
-        if decided is None:
-            planes = (interpolate_rows(volume, axes, start, stop) for volume in logits)
-            decided = last_positive(planes) if labels.has_regions else largest(planes)
-        result[start:stop] = decided
+            monitor.advance(done / shape[0])
     return expand_labels(result, axes)
 
 
-def _worthwhile(logits: torch.Tensor, shape: Sequence[int]) -> bool:
-    """Whether to look for agreement first: not on GPUs, and not where the target is coarser."""
-    return logits.device.type == "cpu" and math.prod(shape) > math.prod(logits.shape[1:]) / 2
-
-
-def _pick_winners(
-    logits: torch.Tensor, axes: Sequence[LinearAxis], monitor: Monitor | None
+def _decide_slab(
+    logits: torch.Tensor,
+    axes: Sequence[LinearAxis],
+    labels: Heads,
+    rows: tuple[int, int],
+    monitor: Monitor | None,
 ) -> torch.Tensor:
-    """One neighbour along every axis: nothing to interpolate."""
-    z, y, x = (axis.span(0, len(axis)) for axis in axes)
-    index = winners(logits[:, z, y, x], monitor)
-    for axis, (taps, span) in enumerate(zip(axes, (z, y, x), strict=True)):
-        index = index.index_select(axis, torch.from_numpy(taps.lower - span.start).to(index.device))
-    return index
+    """The same for new planes `rows`, the fastest way."""
+    slab, box = make_slab(axes, *rows, logits.device)
+    interpolated = any(slab.two)
+    decided: torch.Tensor | None = None
+    if labels.has_regions:
+        if interpolated and _worthwhile(logits, slab):
+            decided = _regions_of_slab(logits, axes, slab, box, rows)
+    elif not interpolated or _worthwhile(logits, slab):
+        index = winners(logits[:, box[0], box[1], box[2]], monitor)
+        decided = _labels_of_slab(logits, index, slab, box) if interpolated else slab.spread(index)
+    if decided is None:
+        planes = (interpolate_rows(volume, axes, *rows) for volume in _checked(logits, monitor))
+        decided = last_positive(planes) if labels.has_regions else largest(planes)
+    return decided
+
+
+def _checked(logits: torch.Tensor, monitor: Monitor | None) -> Iterator[torch.Tensor]:
+    for volume in logits:
+        if monitor is not None:
+            monitor.check()
+        yield volume
+
+
+def _worthwhile(logits: torch.Tensor, slab: Slab) -> bool:
+    """Whether to look for agreement first: not on GPUs, and not where the target is coarser."""
+    return logits.device.type == "cpu" and 2 * math.prod(slab.shape) > math.prod(slab.size)
 
 
 def _labels_of_slab(
     logits: torch.Tensor, index: torch.Tensor, slab: Slab, box: tuple[slice, slice, slice]
 ) -> torch.Tensor | None:
     """The winners of a slab by the shortcut, or None where the dense way is faster."""
-    lowest, highest = slab.extremes(index[box])
+    lowest, highest = slab.extremes(index)
     mixed = lowest != highest
     share = float(slab.spread(mixed).sum()) / math.prod(slab.shape)
     if share * 2 * _SPARSE_COST > len(logits):
@@ -217,9 +229,14 @@ def _decide_splines(
     return last_positive(volumes()) if labels.has_regions else largest(volumes())
 
 
-def slabs(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of planes that hold about `SLAB_VOXELS` voxels of a grid of `shape` each."""
-    planes = max(1, SLAB_VOXELS // max(1, shape[1] * shape[2]))
+def slabs(shape: Sequence[int], sharing: int = 1) -> Iterator[tuple[int, int]]:
+    """Ranges of planes of a grid of `shape`, about `SLAB_VOXELS` voxels each.
+
+    Smaller ones, but not below an eighth, where they would not go round `sharing` threads.
+    """
+    plane = max(1, shape[1] * shape[2])
+    fair = max(-(-shape[0] // sharing), SLAB_VOXELS // 8 // plane)
+    planes = max(1, min(SLAB_VOXELS // plane, fair))
     for start in range(0, shape[0], planes):
         yield start, min(start + planes, shape[0])
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .decide import SLAB_VOXELS
+from .parallel import workers
 
 if TYPE_CHECKING:
     from ..models.plan import Plan
@@ -45,7 +46,7 @@ def deciding_bytes(
 ) -> int:
     """Peak of deciding labels, on top of the logits; it does not grow with the heads."""
     labels = math.prod(network_shape) + 2 * math.prod(target_shape) + math.prod(image_shape)
-    return labels + _FLOAT * _SLAB_BUFFERS * SLAB_VOXELS
+    return labels + _FLOAT * _SLAB_BUFFERS * SLAB_VOXELS * workers()
 
 
 def probability_bytes(target_shape: Sequence[int], image_shape: Sequence[int]) -> int:
