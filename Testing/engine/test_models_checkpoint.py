@@ -17,11 +17,11 @@ import torch
 from mednext_engine.errors import DependencyError, ModelError
 from mednext_engine.models import checkpoint as module
 from mednext_engine.models.checkpoint import (
-    check_torch_version,
     inspect_checkpoint,
     load_checkpoint,
     strip_prefixes,
 )
+from mednext_engine.models.torch_version import check_torch_version
 
 
 @pytest.fixture

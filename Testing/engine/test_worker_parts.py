@@ -14,13 +14,13 @@ import pytest
 
 import mednext_engine
 from mednext_engine.errors import InputError
-from mednext_engine.jobs import doctor
+from mednext_engine.jobs import doctor, server
 from mednext_engine.jobs import protocol as p
 from mednext_engine.jobs.keeper import Keeper, keep_limit
 from mednext_engine.jobs.lanes import Lane, Outbox, Task
 from mednext_engine.jobs.logs import Redaction
 from mednext_engine.jobs.server import remove_leftovers
-from mednext_engine.monitor import Monitor
+from mednext_engine.monitor import Monitor, Progress
 
 
 def a_task(job="1", request=None):
@@ -53,6 +53,58 @@ def test_a_running_task_is_stopped_by_its_monitor_and_answers_itself():
     assert task.begin()
     assert task.cancel() is False
     assert task.monitor.cancelled
+
+
+def test_only_one_answers_a_task():
+    task = a_task()
+    assert [task.claim_answer() for _ in range(3)] == [True, False, False]
+
+
+@pytest.fixture
+def a_server(monkeypatch):
+    """A server whose segmentation is one operation that hears nothing until it is released."""
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    reading, writing = os.pipe()
+    serving = server.Server(reading, writing, Redaction())
+    serving.sent = []
+    monkeypatch.setattr(serving, "send", serving.sent.append)
+    yield serving
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("stage", ["Segmenting", "Writing"])
+def test_a_job_deep_in_one_operation_is_answered_for_unless_it_writes(a_server, stage):
+    deep, release = threading.Event(), threading.Event()
+
+    def work(request, monitor):
+        monitor.report(Progress(stage, 0.5))
+        deep.set()
+        release.wait(10)
+        return {"written": True}
+
+    a_server._answers.compute[p.Segment] = work
+    thread = threading.Thread(target=a_server._compute.run)
+    thread.start()
+    a_server._take(p.Segment(job="1"))
+    assert deep.wait(5)
+    a_server._take(p.Cancel(job="1"))
+    time.sleep(0.5)
+    early = [one for one in a_server.sent if not isinstance(one, p.Progress)]
+    a_server._take(p.Segment(job="2"))  # waits behind what still runs
+    release.set()
+    a_server._compute.stop()
+    thread.join(10)
+    answers = [one for one in a_server.sent if not isinstance(one, p.Progress)]
+    result = p.Result(job="1", of="segment", value={"written": True})
+    if stage == "Writing":
+        assert early == []
+        assert answers[0] == result
+    else:
+        assert early == [p.Cancelled(job="1")]
+        assert result not in answers
+        assert p.Progress(job="2", stage="waiting") in a_server.sent
+    assert [one.job for one in answers] == ["1", "2"]
 
 
 def test_nobody_waits_for_a_client_that_does_not_read():

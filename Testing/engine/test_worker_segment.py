@@ -15,6 +15,7 @@ from job_fixtures import blocking, private_places, write_tiny_model, write_volum
 
 from mednext_engine.jobs import protocol as p
 from mednext_engine.jobs.client import Worker, WorkerLost
+from mednext_engine.jobs.server import WRITING
 
 QUICK = {"backend": "torch", "threads": 1}
 
@@ -99,6 +100,7 @@ def test_labels_come_in_the_volume_s_grid_and_are_the_engine_s(
     assert fractions == sorted(fractions)
     assert 0 <= fractions[0] <= fractions[-1] <= 1
     assert len({step.stage for step in steps}) >= 4
+    assert steps[-1].stage == WRITING  # by this name the server knows that files may appear
 
 
 def test_the_second_job_starts_no_python_and_loads_no_model(a_worker, a_volume, a_model, tmp_path):

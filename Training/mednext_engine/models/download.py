@@ -7,33 +7,22 @@ in this run or in the next one, as long as the server still has the same file.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import http.client
 import ipaddress
 import json
 import os
-import queue
 import re
 import shutil
-import ssl
-import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import DownloadError, OutputError, ResourceError
 from ..monitor import Monitor
+from .connection import POLL_SECONDS, Connection, Retry, host
 
-PIECE = 2**18
-POLL_SECONDS = 0.2
-TIMEOUT_SECONDS = 30.0
 TRIES = 5
 MAX_BYTES = 64 * 2**30
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -47,10 +36,6 @@ class RemoteFile:
     size: int | None = None
     sha256: str | None = None
     md5: str | None = None
-
-
-class _Retry(Exception):
-    """The connection failed in a way that may pass."""
 
 
 def download(
@@ -90,28 +75,28 @@ def _receive_all(remote: RemoteFile, part: Path, monitor: Monitor, pause: float)
         try:
             _receive(remote, part, monitor)
             return
-        except _Retry as error:
+        except Retry as error:
             after = part.stat().st_size if part.exists() else 0
             failures = 1 if after > before else failures + 1
             if failures >= TRIES:
                 raise DownloadError(
-                    f"{_host(remote.url)} could not be downloaded from: {error}.",
+                    f"{host(remote.url)} could not be downloaded from: {error}.",
                     "Check the network connection and try again; what was received is kept.",
                 ) from None
             _wait(pause * 2 ** (failures - 1), monitor)
 
 
 def _receive(remote: RemoteFile, part: Path, monitor: Monitor) -> None:
-    """One connection. Returns when the file is complete; raises _Retry when it broke off."""
+    """One connection. Returns when the file is complete; raises Retry when it broke off."""
     have, headers = _resumable(remote, part)
-    with _Connection(remote.url, headers) as connection:
+    with Connection(remote.url, headers) as connection:
         response = connection.response(monitor)
         if response.status == 416:  # nothing beyond what is there
             total = _unsatisfied_total(response.headers.get("Content-Range", ""))
             if have and total == have:
                 return
             part.unlink(missing_ok=True)
-            raise _Retry("the server's file changed")
+            raise Retry("the server's file changed")
         have, total = _agree(response, have)
         total = total or remote.size
         _check_size(remote, total, have, part)
@@ -127,7 +112,7 @@ def _receive(remote: RemoteFile, part: Path, monitor: Monitor) -> None:
                 note = f"{have / 2**20:.0f} of {(total or 0) / 2**20:.0f} MiB"
                 monitor.advance(min(have / total, 1.0) if total else 0.0, note)
     if total is not None and have < total:
-        raise _Retry(f"the connection broke off after {have:,} of {total:,} bytes")
+        raise Retry(f"the connection broke off after {have:,} of {total:,} bytes")
 
 
 def _resumable(remote: RemoteFile, part: Path) -> tuple[int, dict[str, str]]:
@@ -168,7 +153,7 @@ def _unsatisfied_total(header: str) -> int | None:
 def _check_size(remote: RemoteFile, total: int | None, have: int, part: Path) -> None:
     if remote.size is not None and total is not None and total != remote.size:
         raise DownloadError(
-            f"The file at {_host(remote.url)} has {total:,} bytes instead of {remote.size:,}; "
+            f"The file at {host(remote.url)} has {total:,} bytes instead of {remote.size:,}; "
             "it was changed since it was listed."
         )
     if total is not None and total > MAX_BYTES:
@@ -191,7 +176,7 @@ def _verify(remote: RemoteFile, part: Path, monitor: Monitor) -> None:
             part.unlink(missing_ok=True)
             _state_path(part).unlink(missing_ok=True)
             raise DownloadError(
-                f"The file from {_host(remote.url)} is not the one that was listed: "
+                f"The file from {host(remote.url)} is not the one that was listed: "
                 f"its {name.upper()} differs.",
                 "It was deleted. Try again; if it happens again, the file was changed or damaged.",
             )
@@ -228,111 +213,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).hostname or "the address"
-
-
 def _wait(seconds: float, monitor: Monitor) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         monitor.check()
         time.sleep(min(POLL_SECONDS, seconds))
-
-
-class _SafeRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to the web only, and never from https to http."""
-
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
-        secure = urllib.parse.urlsplit(req.full_url).scheme == "https"
-        allowed = ("https",) if secure else ("http", "https")
-        if urllib.parse.urlsplit(newurl).scheme not in allowed:
-            raise DownloadError(f"The server leads to an unsafe address: {newurl[:200]}.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context()
-    with contextlib.suppress(ImportError, OSError):
-        import certifi  # some Pythons, Slicer's among them, come without certificates
-
-        context.load_verify_locations(certifi.where())
-    return urllib.request.build_opener(
-        _SafeRedirect(), urllib.request.HTTPSHandler(context=context)
-    )
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way from the connection's thread to the caller's."""
-
-    error: Exception
-
-
-class _Connection:
-    """One request in a thread of its own, so that cancelling never waits for the network."""
-
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        headers = {"User-Agent": f"MedNeXtSeg/{__version__}", **headers}
-        self._request = urllib.request.Request(url, headers=headers)
-        self._queue: queue.Queue[Any] = queue.Queue(maxsize=16)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> _Connection:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-
-    def response(self, monitor: Monitor) -> Any:
-        return self._next(monitor)
-
-    def pieces(self, monitor: Monitor) -> Iterator[bytes]:
-        while (item := self._next(monitor)) is not None:
-            yield item
-
-    def _next(self, monitor: Monitor) -> Any:
-        while True:
-            monitor.check()
-            try:
-                item = self._queue.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(item, _Failure):
-                raise item.error
-            return item
-
-    def _put(self, item: Any) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=POLL_SECONDS)
-
-    def _run(self) -> None:
-        try:
-            with self._open() as response:
-                self._put(response)
-                while not self._stop.is_set() and (piece := response.read(PIECE)):
-                    self._put(piece)
-            self._put(None)
-        except (DownloadError, _Retry) as error:
-            self._put(_Failure(error))
-        except urllib.error.URLError as error:
-            self._put(_Failure(_Retry(str(error.reason))))
-        except (OSError, http.client.HTTPException) as error:
-            self._put(_Failure(_Retry(str(error) or type(error).__name__)))
-
-    def _open(self) -> Any:
-        try:
-            return _opener().open(self._request, timeout=TIMEOUT_SECONDS)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:
-                return error
-            if error.code in (408, 429) or error.code >= 500:
-                raise _Retry(f"the server answered {error.code} {error.reason}") from None
-            raise DownloadError(
-                f"{_host(self._request.full_url)} refuses the file ({error.code} {error.reason}).",
-                "The model may have moved; see its home page.",
-            ) from None

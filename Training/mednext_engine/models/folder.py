@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PREFERRED = ("3d_fullres", "3d_lowres")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A model folder that was opened and found sound, its weights not yet read.
 
