@@ -235,3 +235,20 @@ def test_the_log_is_private_and_names_no_file_of_the_patient(a_running_worker, t
     assert "1970" not in text
     assert log.stat().st_mode & 0o077 == 0
     assert log.parent.stat().st_mode & 0o077 == 0
+
+
+def test_what_was_answered_before_stdin_closed_is_still_said(tmp_path):
+    """A script that pipes its requests in at once: `echo ... | worker`."""
+    asked = b"".join(p.encode(p.Models(job=str(n))).encode() for n in range(3)) + b"rubbish\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "mednext_engine.jobs.worker"],
+        input=asked,
+        capture_output=True,
+        env={**os.environ, **private_places(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    replies = [p.decode(line, p.REPLIES) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert isinstance(replies[0], p.Ready)
+    assert any(isinstance(reply, p.Error) for reply in replies)

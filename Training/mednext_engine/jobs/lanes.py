@@ -20,7 +20,9 @@ class Task:
         self.request = request
         self.monitor = monitor
         self.asked = time.time()
+        self.stage = ""
         self._state = "waiting"
+        self._answered = False
         self._lock = threading.Lock()
 
     def begin(self) -> bool:
@@ -39,6 +41,12 @@ class Task:
                 return False
             self._state = "over"
             return True
+
+    def claim_answer(self) -> bool:
+        """True for the one who is to send the answer; whoever comes later must not."""
+        with self._lock:
+            first, self._answered = not self._answered, True
+            return first
 
     def finish(self) -> None:
         with self._lock:
@@ -143,7 +151,8 @@ class Outbox:
     def close(self, seconds: float) -> None:
         """Sends what is left, for at most `seconds`."""
         self._lines.put(None)
-        self._thread.join(seconds)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):

@@ -224,7 +224,8 @@ class Error(Reply):
 
 @dataclass(frozen=True)
 class Cancelled(Reply):
-    """The job was stopped as asked; nothing was written."""
+    """The job was stopped as asked; nothing was or will be written. Its last operation may still
+    run to its end: another `Segment` then waits for it, as its progress says."""
 
     type: ClassVar[str] = "cancelled"
 

@@ -25,6 +25,9 @@ from .lanes import Lane, Outbox, Registry, Task
 from .logs import Redaction, logger
 
 GRACE = 1.2  # seconds that running jobs get to tidy up when nobody listens any more
+PATIENCE = 0.7  # seconds that a cancelled segmentation gets to answer by itself
+LAST_WORDS = 0.3  # seconds to send what was said before stdin was closed
+WRITING = "Writing"  # the engine's name of the stage in which files appear
 PROGRESS_INTERVAL = 0.1  # seconds between reports of one stage
 MAX_SEGMENT_WAITING = 64
 MAX_WAITING = 10_000
@@ -85,6 +88,7 @@ class Server:
             lane.wait_idle(max(0.0, deadline - time.monotonic()))
         remove_leftovers(task for task in tasks if isinstance(task.request, p.Segment))
         logger.info("Nobody listens any more; the worker ends.")
+        self._outbox.close(LAST_WORDS)
         os._exit(0)
 
     # ---- reading -----------------------------------------------------------------------------
@@ -110,7 +114,8 @@ class Server:
 
     def _accept(self, request: p.Request) -> None:
         lane = self._lane(request)
-        task = Task(request, monitor.Monitor(report=self._reporter(request.job)))
+        task = Task(request, monitor.Monitor())
+        task.monitor.report = self._reporter(task)
         self._hide(request)
         if not self._tasks.add(task):
             self.send(p.Error(request.job, "protocol", f"A job {request.job!r} is under way."))
@@ -125,9 +130,29 @@ class Server:
 
     def _cancel(self, job: str) -> None:
         task = self._tasks.find(job)
-        if task is not None and task.cancel():
+        if task is None:
+            return
+        if task.cancel():
+            self._answer_cancelled(task)
+        elif isinstance(task.request, p.Segment):
+            timer = threading.Timer(PATIENCE, self._answer_for, [task])
+            timer.daemon = True
+            timer.start()
+
+    def _answer_for(self, task: Task) -> None:
+        """Answers a cancelled job that is in the middle of one large operation.
+
+        A convolution of a large tile, or the preparation of a network, cannot be broken off. The
+        job ends behind it: nothing is written, because every stage looks at the monitor first. In
+        the stage that writes, the answer is what comes of it.
+        """
+        if task.stage != WRITING:
+            self._answer_cancelled(task)
+
+    def _answer_cancelled(self, task: Task) -> None:
+        if task.claim_answer():
             self._tasks.remove(task)
-            self.send(p.Cancelled(job))
+            self.send(p.Cancelled(task.request.job))
 
     def _shutdown(self, request: p.Shutdown) -> None:
         for task in self._tasks.all():
@@ -176,8 +201,9 @@ class Server:
             reply.code if isinstance(reply, p.Error) else reply.type,
             time.monotonic() - started,
         )
-        self._tasks.remove(task)
-        self.send(reply)
+        if task.claim_answer():
+            self._tasks.remove(task)
+            self.send(reply)
 
     def _failure(self, request: p.Request, error: BaseException) -> p.Error:
         """The error as a value; the traceback goes to the log only."""
@@ -205,12 +231,15 @@ class Server:
             f"Please report it with the log {self._log}." if self._log else "",
         )
 
-    def _reporter(self, job: str) -> Callable[[monitor.Progress], None]:
+    def _reporter(self, task: Task) -> Callable[[monitor.Progress], None]:
         """Reports at most every `PROGRESS_INTERVAL`, but every new stage and every note."""
         last: tuple[str, float] = ("", 0.0)
 
         def report(progress: monitor.Progress) -> None:
             nonlocal last
+            task.stage = progress.stage
+            if task.monitor.cancelled:
+                return
             now = time.monotonic()
             routine = progress.stage == last[0] and not progress.note
             early = now - last[1] < PROGRESS_INTERVAL
@@ -221,7 +250,7 @@ class Server:
             known = left is not None and math.isfinite(left)
             self.send(
                 p.Progress(
-                    job,
+                    task.request.job,
                     stage=progress.stage,
                     fraction=round(min(1.0, max(0.0, float(progress.fraction))), 4),
                     seconds_left=round(float(left), 1) if known and left is not None else None,
