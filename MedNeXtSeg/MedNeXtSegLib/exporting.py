@@ -45,8 +45,8 @@ def export_channels(
 ) -> Exported:
     """Writes one uncompressed NRRD file a volume node, parent transforms applied to a copy.
 
-    `names` are the channels', for messages; `placed_as` see `hardened_copy`. Raises UserError for volumes without an image, of
-    several components, on different grids, and where the disk is full.
+    `names` are the channels', for messages; `placed_as` see `hardened_copy`. Raises UserError for
+    volumes without an image, of several components, on different grids, and where the disk is full.
     """
     copies = []
     for volume, name, place in zip(volumes, names, placed_as or volumes, strict=True):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .segment_job import Context, Frame
 
 
+MODEL_ATTRIBUTE = "MedNeXtSeg.Model"  # of a segmentation that a run made: the model's id
+
+
 @dataclass(frozen=True)
 class Placed:
     """The nodes of a result; `found` is the number of labels with voxels."""
@@ -45,6 +48,7 @@ def place_result(
     if node is None:
         name = _("{volume} segmentation").format(volume=volume.GetName())
         node = new_segmentation(context.scene, volume, first.exported.grid, name, undo)
+        node.SetAttribute(MODEL_ATTRIBUTE, str(parameter.model["id"] if parameter.model else ""))
     found = place_segments(node, image, labels, context.segmentations_logic, undo)
     if parameter.show_3d:
         node.CreateClosedSurfaceRepresentation()

@@ -132,6 +132,13 @@ class SegmentJob:
         else:
             self._context.client.cancel(self._job)
 
+    def abandon(self) -> None:
+        """Ends at once and silently, because the worker is about to be stopped."""
+        self._on_end = lambda outcome: None
+        if not self.over:
+            self.parameter.keep_loaded = True
+            self._end(Outcome(CANCELLED))
+
     def wait(self) -> Outcome:
         """Waits until the run is over, while Slicer stays alive."""
         while self.outcome is None:
