@@ -3,27 +3,27 @@
 A `.pth` file is a zip whose `data.pkl` is a pickle, and a pickle is a program. Three gates, each of
 which would do alone:
 1. The archive is inspected: nothing compressed (no bombs), no doubles, no TorchScript.
-2. The pickle is read opcode by opcode, without executing it: it may name only what nnU-Net's own
-   checkpoints name (tensors, their storages, dictionaries, numbers of NumPy).
-3. `torch.load(weights_only=True)` of PyTorch 2.6 or newer (CVE-2025-32434), in which the names of
-   NumPy lead to the small stand-ins below, so that NumPy unpickles nothing either.
+2. The pickle is read as data (`pickled.py`): it may name only what nnU-Net's own checkpoints name
+   (tensors, their storages, dictionaries, numbers of NumPy), and none of it is imported or called.
+3. What is needed of it is put into a new, small pickle, and PyTorch reads that in place of the old
+   one, with `weights_only=True` and version 2.6 or newer (CVE-2025-32434). Of a training's
+   checkpoint the optimiser's state is thus never read, nor the log.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
+import pickle
 import struct
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import ModelError
+from .pickled import StorageNote, TensorNote, read, scan
 from .torch_version import require_torch
 
 if TYPE_CHECKING:
@@ -34,43 +34,13 @@ MAX_PICKLE_BYTES = 256 * 2**20
 MAX_MEMBERS = 100_000
 MAX_TENSORS = 50_000
 
-_STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
-ALLOWED_GLOBALS = frozenset(
-    {
-        "collections OrderedDict",
-        "torch._utils _rebuild_tensor_v2",
-        "torch._utils _rebuild_parameter",
-        "torch.storage UntypedStorage",
-        "torch device",
-        "torch Size",
-        "_codecs encode",
-        "numpy dtype",
-        "numpy.core.multiarray scalar",
-        "numpy._core.multiarray scalar",
-        *(f"torch {name}Storage" for name in _STORAGES),
-    }
-)
-# Everything that torch.save writes; what builds instances or calls by other ways is not in it.
-# fmt: off
-_ALLOWED_OPCODES = frozenset(
-    {
-        "PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "NONE", "NEWTRUE",
-        "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE",
-        "SHORT_BINSTRING", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE",
-        "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "APPEND", "APPENDS", "SETITEM",
-        "SETITEMS", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BINPERSID",
-    }
-)
-# fmt: on
-
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What the engine takes from a checkpoint; everything else in it is left alone.
 
     Attributes:
-        weights: the network's state dict, prefixes of wrappers removed; tensors on the CPU, which
-            may be mapped from the file: copy before writing to them.
+        weights: the network's state dict, prefixes of wrappers removed; tensors on the CPU.
         trainer: nnU-Net's trainer class, by name ("" when the file does not say).
         configuration: name of the configuration it was trained with ("" likewise).
         mirror_axes: spatial plan axes (0 to 2) that may be mirrored at inference.
@@ -92,14 +62,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelError: the file is missing, truncated, no such checkpoint, or asks for code.
     """
     require_torch()
-    inspect_checkpoint(path)
-    content = _load(path)
+    data = _pickle_of(path)
+    content = read(data, path.name)
     if not isinstance(content, dict):
         raise ModelError(f"{path.name} is not a checkpoint of nnU-Net v2.")
     init_args = content.get("init_args")
     configuration = init_args.get("configuration") if isinstance(init_args, dict) else ""
+    notes = _read_notes(content.get("network_weights"), path.name)
     return Checkpoint(
-        weights=_read_weights(content.get("network_weights"), path.name),
+        weights=_read_tensors(path, notes),
         trainer=_name(content.get("trainer_name")),
         configuration=_name(configuration),
         mirror_axes=_read_axes(content.get("inference_allowed_mirroring_axes"), path.name),
@@ -107,7 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def inspect_checkpoint(path: Path) -> frozenset[str]:
-    """Gates 1 and 2 above; executes nothing and does not need torch.
+    """Gate 1 and the first half of gate 2; executes nothing and does not need torch.
 
     Returns:
         Every text in the checkpoint: keys, names, settings.
@@ -115,6 +86,11 @@ def inspect_checkpoint(path: Path) -> frozenset[str]:
     Raises:
         ModelError: the file is missing, truncated, no such checkpoint, or asks for code.
     """
+    return scan(_pickle_of(path), path.name)
+
+
+def _pickle_of(path: Path) -> bytes:
+    """The bytes of `data.pkl`, after the archive was inspected. Raises ModelError."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, io.SEEK_END)
@@ -127,7 +103,7 @@ def inspect_checkpoint(path: Path) -> frozenset[str]:
                     "Checkpoints of PyTorch before 1.6 are not opened.",
                 )
             with zipfile.ZipFile(stream) as archive:
-                return _scan_pickle(_read_pickle(archive, size, path.name), path.name)
+                return _read_pickle(archive, size, path.name)
     except (zipfile.BadZipFile, EOFError, struct.error):
         raise ModelError(
             f"{path.name} is truncated or damaged.", "Download or copy the model again."
@@ -161,83 +137,36 @@ def _read_pickle(archive: zipfile.ZipFile, size: int, name: str) -> bytes:
     return archive.read(f"{prefix}/data.pkl")
 
 
-def _scan_pickle(data: bytes, name: str) -> frozenset[str]:
-    """The pickle's texts, if it holds nothing but what nnU-Net's checkpoints hold."""
-    texts: set[str] = set()
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "GLOBAL" and argument not in ALLOWED_GLOBALS:
-                raise ModelError(
-                    f"{name} was not opened, because it asks for "
-                    f"'{str(argument)[:100].replace(' ', '.')}', which could run code.",
-                    "Do not use this model unless you trust its origin.",
-                )
-            if opcode.name not in _ALLOWED_OPCODES:
-                raise ModelError(
-                    f"{name} was not opened, because it holds an instruction ({opcode.name}) "
-                    "that checkpoints do not need.",
-                    "Do not use this model unless you trust its origin.",
-                )
-            if opcode.name == "BINUNICODE":
-                texts.add(str(argument))
-    except (ValueError, IndexError, UnicodeDecodeError, struct.error, OverflowError):
-        raise ModelError(f"{name} is truncated or damaged.") from None
-    return frozenset(texts)
+def _read_notes(raw: Any, name: str) -> dict[str, TensorNote]:
+    """The table of tensors, each checked to claim no more elements than its storage holds."""
+    if not isinstance(raw, Mapping) or not raw:
+        raise ModelError(f"{name} holds no network weights.")
+    if len(raw) > MAX_TENSORS:
+        raise ModelError(f"{name} holds more than {MAX_TENSORS} tensors.")
+    notes: dict[str, TensorNote] = {}
+    for key, note in raw.items():
+        if not isinstance(key, str) or not isinstance(note, TensorNote):
+            raise ModelError(f"The network weights of {name} are not a table of tensors.")
+        elements = 1
+        for edge in note.shape:
+            elements *= edge
+        if elements > note.storage.count:  # expanded views claim what is not there
+            raise ModelError(f"The tensor '{key[:100]}' of {name} is not a plain array of numbers.")
+        notes[strip_prefixes(key)] = note
+    if len(notes) != len(raw):
+        raise ModelError(f"{name} holds two tensors of one name.")
+    return notes
 
 
-class _Type:
-    """Stands in for `numpy.dtype`: keeps the type's code and ignores its state."""
-
-    def __init__(self, code: Any = "", *_: Any) -> None:
-        self.code = code if isinstance(code, str) and len(code) <= 4 else ""
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
-            self.order = state[1]
-
-    order = "<"
-
-
-_FORMATS = {"b1": "?", "f2": "e", "f4": "f", "f8": "d"}
-_FORMATS |= {"i1": "b", "i2": "h", "i4": "i", "i8": "q"}
-_FORMATS |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
-
-
-def _scalar(kind: Any, data: Any = b"") -> float | int | bool | None:
-    """Stands in for NumPy's `scalar`: a plain number, or None for what is no number."""
-    code = _FORMATS.get(getattr(kind, "code", ""))
-    if code is None or not isinstance(data, bytes) or len(data) != struct.calcsize(code):
-        return None
-    number: float | int | bool = struct.unpack((">" if kind.order == ">" else "<") + code, data)[0]
-    return number
-
-
-def _stand_ins() -> list[Any]:
-    """The stand-ins under the names that checkpoints ask for, before and since NumPy 2.
-
-    PyTorch looks allowed names up by `__module__` and `__name__`.
-    """
-    stand_ins: list[Any] = [type("dtype", (_Type,), {"__module__": "numpy"})]
-    for package in ("numpy.core", "numpy._core"):
-        function = FunctionType(_scalar.__code__, globals(), "scalar", _scalar.__defaults__)
-        function.__module__, function.__qualname__ = f"{package}.multiarray", "scalar"
-        stand_ins.append(function)
-    return stand_ins
-
-
-def _load(path: Path) -> Any:
+def _read_tensors(path: Path, notes: dict[str, TensorNote]) -> dict[str, Tensor]:
+    """Lets PyTorch read the tensors of `notes` from the archive, and nothing else of it."""
     import torch
 
-    # Mapping the file spares the memory of what is not used (the optimiser's state). Windows
-    # would keep a mapped file locked, and its paths are safest in Python's own hands.
-    mapped = sys.platform != "win32"
     try:
-        with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
+        with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if mapped:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            with path.open("rb") as stream:
-                return torch.load(stream, map_location="cpu", weights_only=True)
+            archive = _replaced_pickle(stream, _small_pickle(notes))
+            weights = torch.load(cast(BinaryIO, archive), map_location="cpu", weights_only=True)
     except MemoryError:
         raise ModelError(f"{path.name} is too large for this computer's memory.") from None
     except Exception as error:  # PyTorch has no family of errors for damaged files
@@ -245,36 +174,105 @@ def _load(path: Path) -> Any:
             f"{path.name} is damaged or not a checkpoint of nnU-Net v2 "
             f"({type(error).__name__} while reading it)."
         ) from error
+    for key, tensor in weights.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ModelError(f"The tensor '{key[:100]}' of {path.name} claims more than it holds.")
+    return {key: tensor.detach() for key, tensor in weights.items()}
 
 
-def _read_weights(raw: Any, name: str) -> dict[str, Tensor]:
+def _small_pickle(notes: dict[str, TensorNote]) -> bytes:
+    """A pickle as `torch.save` writes it of a plain dictionary of tensors."""
+    from collections import OrderedDict
+
     import torch
 
-    if not isinstance(raw, Mapping) or not raw:
-        raise ModelError(f"{name} holds no network weights.")
-    if len(raw) > MAX_TENSORS:
-        raise ModelError(f"{name} holds more than {MAX_TENSORS} tensors.")
-    weights: dict[str, Tensor] = {}
-    for key, tensor in raw.items():
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise ModelError(f"The network weights of {name} are not a table of tensors.")
-        _check_tensor(key, tensor, name)
-        weights[strip_prefixes(key)] = tensor.detach()
-    if len(weights) != len(raw):
-        raise ModelError(f"{name} holds two tensors of one name.")
-    return weights
+    class Writer(pickle.Pickler):
+        def persistent_id(self, item: Any, /) -> Any:
+            if not isinstance(item, StorageNote):
+                return None
+            kind = getattr(torch, item.kind.rpartition(".")[2])
+            return ("storage", kind, item.key, "cpu", item.count)
+
+        def reducer_override(self, item: Any, /) -> Any:
+            if not isinstance(item, TensorNote):
+                return NotImplemented
+            place = (item.storage, item.offset, item.shape, item.strides)
+            return torch._utils._rebuild_tensor_v2, (*place, False, OrderedDict())
+
+    stream = io.BytesIO()
+    Writer(stream, protocol=2).dump(notes)
+    return stream.getvalue()
 
 
-def _check_tensor(key: str, tensor: Tensor, name: str) -> None:
-    """A tensor may not claim more elements than the file holds (expanded views do)."""
-    import torch
+def _replaced_pickle(stream: BinaryIO, data: bytes) -> _Overlay:
+    """The archive in `stream` with another `data.pkl`; its records stay in the file."""
+    overlay = _Overlay(stream)
+    with zipfile.ZipFile(cast(BinaryIO, overlay), "a") as archive:
+        old = next(m for m in archive.infolist() if m.filename.endswith("/data.pkl"))
+        archive.filelist.remove(old)
+        del archive.NameToInfo[old.filename]
+        archive.writestr(zipfile.ZipInfo(old.filename), data)
+    overlay.seek(0)
+    return overlay
 
-    plain = (
-        tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-    )
-    held = tensor.untyped_storage().nbytes() if plain else 0
-    if not plain or tensor.numel() * tensor.element_size() > held:
-        raise ModelError(f"The tensor '{key[:100]}' of {name} is not a plain array of numbers.")
+
+class _Overlay(io.RawIOBase):
+    """A file of which the end, from the first write on, is replaced in memory only."""
+
+    def __init__(self, base: BinaryIO) -> None:
+        super().__init__()
+        self._base, self._place, self._tail = base, 0, bytearray()
+        self._cut = base.seek(0, io.SEEK_END)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._cut + len(self._tail))
+        self._place = max(start + offset, 0)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer across the seam: PyTorch takes a short answer for the file's end."""
+        view = memoryview(buffer).cast("B")
+        piece = b""
+        if self._place < self._cut:
+            self._base.seek(self._place)
+            piece = self._base.read(min(len(view), self._cut - self._place))
+            view[: len(piece)] = piece
+        done = len(piece)
+        start = max(self._place + done - self._cut, 0)
+        rest = self._tail[start : start + len(view) - done]
+        view[done : done + len(rest)] = rest
+        self._place += done + len(rest)
+        return done + len(rest)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._cut + len(self._tail) - self._place, 0)
+        pieces = bytearray(left if size is None or size < 0 else min(size, left))
+        return bytes(pieces[: self.readinto(pieces)])
+
+    def write(self, data: Any) -> int:
+        if self._place < self._cut:
+            self._cut, self._tail = self._place, bytearray()
+        start = self._place - self._cut
+        self._tail[start : start + len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        end = self._place if size is None else size
+        del self._tail[max(end - self._cut, 0) :]
+        return end
 
 
 def strip_prefixes(key: str) -> str:
