@@ -16,8 +16,9 @@ from synthesis import SPACING
 from train import NETWORK
 
 from mednext_engine.models.card import Card, LabelCard
+from mednext_engine.models.jsonfile import write_json
 from mednext_engine.models.plan import Plan
-from mednext_engine.models.writer import Training, write_model
+from mednext_engine.models.writer import Training, write_card, write_model
 
 ANATOMY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^{category}~SCT^{type}"
@@ -51,7 +52,7 @@ DESCRIPTION = (
 LIMITS = (
     "A demonstration, not for clinical use. Trained on deformations of two averaged heads of "
     "healthy adults: pathology, children and operated heads were never seen. Fluid means fluid "
-    "inside the brain's outline; sulci are drawn coarser than they are. Voxels of 1.5 mm inside."
+    "inside the brain's outline; sulci are drawn coarser than they are. Voxels of 2 mm inside."
 )
 CITATION = (
     "MedNeXt-v2 (the network); Billot et al. 2023, doi:10.1016/j.media.2023.102789 (training on "
@@ -59,7 +60,7 @@ CITATION = (
 )
 
 
-def provenance(state: dict[str, Any], results: Path | None) -> dict[str, Any]:
+def provenance(state: dict[str, Any], results: Path | None, note: str) -> dict[str, Any]:
     content: dict[str, Any] = {
         "data": [
             "MNI ICBM 152 non-linear symmetric 2009a with tissue maps (wheel of nilearn)",
@@ -70,6 +71,8 @@ def provenance(state: dict[str, Any], results: Path | None) -> dict[str, Any]:
         "training_minutes": round(state["seconds"] / 60),
         "limits": LIMITS,
     }
+    if note:
+        content["training_note"] = note
     if results is not None:
         measured = json.loads(results.read_text(encoding="utf-8"))
         content["evaluation"] = {
@@ -81,11 +84,20 @@ def provenance(state: dict[str, Any], results: Path | None) -> dict[str, Any]:
     return content
 
 
+def turn_images(folder: Path, card: Card) -> None:
+    """Makes nnU-Net turn images to the patient's axes (RAS), as the synthetic ones are."""
+    plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+    plans["image_reader_writer"] = "NibabelIOWithReorient"
+    write_json(folder / "plans.json", plans)
+    write_card(folder, card)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--patch", type=int, default=96, help="side of a window in voxels")
+    parser.add_argument("--patch", type=int, default=80, help="side of a window in voxels")
+    parser.add_argument("--note", default="", help="what the card is to say of this training")
     parser.add_argument("--results", type=Path, help="results.json of evaluate.py, for the card")
     arguments = parser.parse_args()
     state = torch.load(arguments.state, weights_only=True)
@@ -102,7 +114,6 @@ def main() -> None:
         intensity=({},),
         network_class="mednext_engine.networks.MedNeXt",
         network_kwargs=dict(NETWORK),
-        reader="NibabelIOWithReorient",
     )
     card = Card(
         title="Brain tissue (MR, any contrast)",
@@ -112,8 +123,10 @@ def main() -> None:
         citation=CITATION,
         intended_use="Demonstration, teaching and tests. " + LIMITS,
         modality="MR",
+        configuration="3d_fullres",
+        orientation="RAS",
         labels=LABELS,
-        provenance=provenance(state, arguments.results),
+        provenance=provenance(state, arguments.results, arguments.note),
     )
     notice = Path(__file__).with_name("NOTICE.txt").read_text(encoding="utf-8")
     model = write_model(
@@ -123,13 +136,12 @@ def main() -> None:
         labels={"background": 0} | {entry.name: entry.value for entry in LABELS},
         channel_names=("MR",),
         card=card,
-        training=Training(
-            "Dataset001_BrainTissueMR", mirror_axes=(2,), median_shape=(121, 145, 121)
-        ),
+        training=Training("Dataset001_BrainTissueMR", mirror_axes=(2,), median_shape=(91, 109, 91)),
         half=True,
         licence_text=notice,
         overwrite=True,
     )
+    turn_images(model.path, card)
     size = sum(f.stat().st_size for f in model.path.rglob("*") if f.is_file())
     print(f"{model.path}: {size / 1e6:.2f} MB, {state['step']} steps")
 

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPACING = 1.5
+SPACING = 2.0
 MAPS = ("grey", "white", "t1", "head", "brain_distance", "depth")
-LARGEST = (150, 160, 150)
+LARGEST = (112, 124, 112)
 CSF, GREY, WHITE = 1, 2, 3
 
 
@@ -55,7 +55,7 @@ class Draw:
         self.anatomy = anatomy
         self.random = np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)
-        self.real = self.chance(0.45)  # intensities of the averaged heads, bent
+        self.real = self.chance(0.5)  # intensities of the averaged heads, bent
 
     def chance(self, probability: float) -> bool:
         return bool(self.random.random() < probability)
@@ -64,8 +64,8 @@ class Draw:
         return float(self.random.uniform(low, high))
 
     def field(self, shape: tuple[int, ...], cell: float, channels: int = 1) -> Tensor:
-        """Smooth random field (channels, z, y, x), unit deviation, features of `cell` voxels."""
-        coarse = [max(2, round(s / cell) + 1) for s in shape]
+        """Smooth random field (channels, z, y, x), unit deviation, features of `cell` mm."""
+        coarse = [max(2, round(s * SPACING / cell) + 1) for s in shape]
         noise = torch.randn(1, channels, *coarse, generator=self.generator)
         return F.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0]
 
@@ -76,7 +76,7 @@ class Draw:
         half = [e / 2 for e in self.anatomy.extent]
         low = [-h - self.uniform(2, 45) for h in half]
         high = [h + self.uniform(2, 45) for h in half]
-        if self.chance(0.3):
+        if self.chance(0.25):
             for axis in self.random.choice(3, size=self.random.integers(1, 3), replace=False):
                 cut = self.uniform(-0.25, 0.95) * half[axis]
                 if self.chance(0.5):
@@ -110,9 +110,9 @@ class Draw:
         points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) @ matrix.T
         # Displacements in mm: broad ones change the shape of the head, fine ones that of gyri.
         strength = self.uniform(0, 5)
-        points += strength * self.field(shape, self.uniform(20, 40), 3).permute(1, 2, 3, 0)
+        points += strength * self.field(shape, self.uniform(30, 60), 3).permute(1, 2, 3, 0)
         if self.chance(0.6):
-            fine = self.field(shape, self.uniform(5, 9), 3).permute(1, 2, 3, 0)
+            fine = self.field(shape, self.uniform(8, 14), 3).permute(1, 2, 3, 0)
             points += self.uniform(0.3, 1.3) * fine
         size = torch.tensor(self.anatomy.maps.shape[1:])
         centre = torch.tensor(self.anatomy.centre).float()
@@ -131,7 +131,7 @@ class Draw:
         shape = tuple(maps.shape[1:])
         grey, white, distance = maps[0], maps[1], maps[4]
         if self.chance(0.5) and not self.real:
-            distance = distance + self.uniform(0, 0.7) * self.field(shape, 6)[0]
+            distance = distance + self.uniform(0, 0.7) * self.field(shape, 9)[0]
         brain = distance < 0
         # Averaging over many subjects has closed the sulci: open and close them at random.
         fluid = (1 - grey - white).clamp_min(0.0)
@@ -139,7 +139,7 @@ class Draw:
         if not self.real:  # real intensities must keep their own borders
             shift = [self.uniform(-0.5, 1.0), self.uniform(-0.5, 0.5), 0.0]
             logits += torch.tensor(shift)[:, None, None, None]
-            logits += self.uniform(0, 0.9) * self.field(shape, self.uniform(2.5, 12), 3)
+            logits += self.uniform(0, 0.9) * self.field(shape, self.uniform(4, 18), 3)
         soft = torch.softmax(logits * self.uniform(1, 6), 0) * brain
         labels = (logits.argmax(0) + 1) * brain
         return soft, labels.to(torch.uint8)
@@ -149,15 +149,15 @@ class Draw:
     def _contrast(self) -> tuple[float, float, float]:
         """Intensities of fluid, grey and white matter in [0, 1]."""
         kind = self.random.random()
-        if kind < 0.3:  # T1
+        if kind < 0.38:  # T1
             white = self.uniform(0.6, 1.0)
             grey = white * self.uniform(0.55, 0.92)
             return grey * self.uniform(0.1, 0.8), grey, white
-        if kind < 0.55:  # T2 and the like
+        if kind < 0.65:  # T2 and the like
             fluid = self.uniform(0.6, 1.0)
             grey = fluid * self.uniform(0.4, 0.9)
             return fluid, grey, grey * self.uniform(0.5, 0.95)
-        if kind < 0.7:  # FLAIR
+        if kind < 0.8:  # FLAIR
             grey = self.uniform(0.5, 1.0)
             return grey * self.uniform(0.05, 0.6), grey, grey * self.uniform(0.7, 0.95)
         while True:
@@ -181,10 +181,10 @@ class Draw:
         """Synthetic intensities of skull, scalp, face and neck, (z, y, x)."""
         shape = tuple(maps.shape[1:])
         head, distance, depth = maps[3], maps[4], maps[5]
-        around = self._curve(head + 0.05 * self.field(shape, 4)[0], steps=self.chance(0.6))
+        around = self._curve(head + 0.05 * self.field(shape, 6)[0], steps=self.chance(0.6))
         if self.chance(0.6):  # layers of the vault: bone, marrow, scalp
             vault = (distance < self.uniform(12, 30)) & (distance >= 0)
-            wobble = self.field(shape, 14)[0]
+            wobble = self.field(shape, 21)[0]
             scalp = depth < self.uniform(3, 8) + wobble
             bone = self.uniform(0, 0.35) if self.chance(0.75) else self.uniform(0, 1)
             skin = self.uniform(0.3, 1) if self.chance(0.7) else self.uniform(0, 1)
@@ -195,11 +195,11 @@ class Draw:
             layers[scalp] = skin
             around = torch.where(vault, layers, around)
         if self.chance(0.7):  # fluid and membranes between brain and bone
-            gap = distance < self.uniform(0.3, 3.5) + 0.8 * self.field(shape, 10)[0]
+            gap = distance < self.uniform(0.3, 3.5) + 0.8 * self.field(shape, 15)[0]
             level = fluid if self.chance(0.6) else self.uniform(0, 1)
             around = torch.where(gap, torch.full(shape, level), around)
         if self.chance(0.5):  # eyes, vessels, glands: blobs of any intensity
-            blobs = self.field(shape, self.uniform(6, 14))[0] > self.uniform(1.0, 1.8)
+            blobs = self.field(shape, self.uniform(9, 21))[0] > self.uniform(1.0, 1.8)
             blobs &= distance > 4
             around = torch.where(blobs, torch.full(shape, self.uniform(0, 1)), around)
         return around
@@ -226,7 +226,7 @@ class Draw:
             image = (soft * torch.tensor(levels)[:, None, None, None]).sum(0)
             image = torch.where(brain > 0, image, self._around(maps, levels[0]))
             air = 0.0 if self.chance(0.75) else self.uniform(0, 1)
-        image = image + self.uniform(0, 0.05) * self.field(shape, self.uniform(1.5, 4))[0]
+        image = image + self.uniform(0, 0.05) * self.field(shape, self.uniform(2.5, 6))[0]
         return torch.where(depth > 0, image, torch.full(shape, air))
 
     # -- acquisition ---------------------------------------------------------------------------
@@ -249,16 +249,16 @@ class Draw:
         """Bias field, point spread, slices and noise."""
         shape = tuple(image.shape)
         if self.chance(0.8):
-            image = image * torch.exp(self.uniform(0, 0.35) * self.field(shape, 45)[0])
+            image = image * torch.exp(self.uniform(0, 0.35) * self.field(shape, 70)[0])
         if self.chance(0.6):
-            image = self._blur(image, [self.uniform(0, 0.9)] * 3)
-        noise = self.uniform(0, 0.08) if self.chance(0.8) else 0.0
-        if self.chance(0.35):
+            image = self._blur(image, [self.uniform(0, 1.3) / SPACING] * 3)
+        noise = self.uniform(0, 0.27) ** 2 if self.chance(0.8) else 0.0
+        if self.chance(0.25):
             sizes = [1.0, 1.0, 1.0]
             if self.chance(0.75):
-                sizes[self.random.integers(3)] = self.uniform(2.0, 5.0) / SPACING
+                sizes[self.random.integers(3)] = self.uniform(2.5, 5.0) / SPACING
             else:
-                sizes = [self.uniform(1.8, 3.2) / SPACING] * 3
+                sizes = [self.uniform(2.2, 3.2) / SPACING] * 3
             image = self._blur(image, [0.42 * s if s > 1 else 0.0 for s in sizes])
             small = [max(4, round(n / s)) for n, s in zip(shape, sizes, strict=True)]
             image = F.interpolate(image[None, None], size=small, mode="trilinear")
@@ -313,7 +313,9 @@ def patches(
     """`count` patches (image float16, labels uint8), each (size, size, size), of one draw."""
     draw = Draw(anatomy, seed)
     image, labels = draw.volume()
-    short = [max(0, size - n) for n in image.shape]
+    # Sliding windows pad small images with zeros, which after z-scoring are not air.
+    margin = [int(m) for m in draw.random.integers(0, 24, 3)] if draw.chance(0.3) else [0] * 3
+    short = [max(m, size - n) for m, n in zip(margin, image.shape, strict=True)]
     if any(short):
         front = [int(draw.random.integers(0, s + 1)) for s in short]
         padding = [p for f, s in zip(front[::-1], short[::-1], strict=True) for p in (f, s - f)]
