@@ -131,9 +131,8 @@ def _decide_linear(
         result[slice(*rows)] = _decide_slab(logits, axes, labels, rows, monitor)
         return rows[1]
 
-    on_cpu = logits.device.type == "cpu"
-    pieces = slabs(shape, workers() if on_cpu else 1)
-    for done in side_by_side(work, pieces) if on_cpu else map(work, pieces):
+    pieces = slabs(shape, workers() if logits.device.type == "cpu" else 1)
+    for done in side_by_side(work, pieces, logits.device):
         if monitor is not None:
             monitor.advance(done / shape[0])
     return expand_labels(result, axes)

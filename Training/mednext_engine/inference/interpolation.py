@@ -17,11 +17,17 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from .parallel import side_by_side
+
 _EDGE_PADDING = 12
 """scipy repeats the edge voxel this often before it computes spline coefficients."""
 
 _BAND_EPSILON = 1e-9
 """Weights below this (a spline's influence fades by 0.27 a voxel) are left out of the products."""
+
+
+_PIECE = 2**19
+"""Voxels multiplied at once by one of several threads."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +122,46 @@ def interpolation_bands(n_in: int, n_out: int, order: int, rows: int = 64) -> tu
 def apply_matrix(volume: torch.Tensor, axis: int, bands: Sequence[Band]) -> torch.Tensor:
     """Multiplies `volume` (z, y, x), float32, along `axis` by the matrix that `bands` make up."""
     shape = list(volume.shape)
-    shape[axis] = bands[-1].rows.stop - bands[0].rows.start
-    result = volume.new_empty(shape)
     first = bands[0].rows.start
+    shape[axis] = bands[-1].rows.stop - first
+    result = volume.new_empty(shape)
     volume = volume.contiguous()
-    for band in bands:
-        weights = band.weights.to(volume.device)
-        if axis == 2:
-            source, target = volume.view(-1, volume.shape[2]), result.view(-1, shape[2])
-            rows = slice(band.rows.start - first, band.rows.stop - first)
-            torch.mm(source[:, band.columns], weights.T, out=target[:, rows])
-            continue
-        source = volume.narrow(axis, band.columns.start, weights.shape[1])
-        target = result.narrow(axis, band.rows.start - first, weights.shape[0])
-        if axis == 0:
-            torch.mm(weights, source.view(len(source), -1), out=target.view(len(target), -1))
-        else:
-            torch.matmul(weights, source, out=target)
+    # Seen as (outer, along the axis, inner); pieces are runs of the outer or, for z, of the inner.
+    if axis == 0:
+        source, target = volume.view(1, volume.shape[0], -1), result.view(1, shape[0], -1)
+    elif axis == 1:
+        source, target = volume, result
+    else:
+        source, target = volume.view(-1, volume.shape[2], 1), result.view(-1, shape[2], 1)
+    split = 2 if axis == 0 else 0
+    placed = [
+        (slice(b.rows.start - first, b.rows.stop - first), b.columns, b.weights.to(volume.device))
+        for b in bands
+    ]
+
+    def work(piece: tuple[int, int]) -> None:
+        old = source.narrow(split, piece[0], piece[1] - piece[0])
+        new = target.narrow(split, piece[0], piece[1] - piece[0])
+        for rows, columns, weights in placed:
+            if axis == 0:
+                torch.mm(weights, old[0, columns], out=new[0, rows])
+            elif axis == 1 and volume.device.type != "cpu":
+                new[:, rows] = torch.matmul(weights, old[:, columns])
+            elif axis == 1:  # one product a plane is what CPUs are fastest at
+                for plane, filled in zip(old, new, strict=True):
+                    torch.mm(weights, plane[columns], out=filled[rows])
+            else:
+                torch.mm(old[:, columns, 0], weights.T, out=new[:, rows, 0])
+
+    for _ in side_by_side(work, _pieces(source, split), volume.device):
+        pass
     return result
+
+
+def _pieces(source: torch.Tensor, split: int) -> list[tuple[int, int]]:
+    """Even runs along the axis `split`, of about `_PIECE` voxels."""
+    n = source.shape[split]
+    step = n
+    if source.device.type == "cpu":
+        step = max(1, _PIECE * n // max(source.numel(), 1))
+    return [(start, min(start + step, n)) for start in range(0, n, step)]

@@ -24,12 +24,22 @@ def workers() -> int:
     return min(torch.get_num_threads(), MAX_WORKERS)
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`work` of each of `items`, in their order; the first exception stops what has not begun."""
+def side_by_side(
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
+) -> Iterator[Result]:
+    """`work` of each of `items`, in their order; the first exception stops what has not begun.
+
+    Only on CPUs, where more than one thread is allowed and there is more than one piece; within a
+    piece of work, further pieces are done one after the other.
+    """
+    pieces = list(items)
     before = torch.get_num_threads()
+    if device.type != "cpu" or before == 1 or len(pieces) < 2:
+        yield from map(work, pieces)
+        return
     pool = ThreadPoolExecutor(workers(), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield from pool.map(work, items)
+        yield from pool.map(work, pieces)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
