@@ -50,10 +50,12 @@ class Members:
         return set(self.signals.values())
 
     def enum_value(self, name: str) -> tuple[str, int] | None:
-        for enum, values in self.enums.items():
-            if name in values:
-                return enum, values[name]
-        return None
+        """Enumeration and number of an enumerator; the enumeration, not its set of flags."""
+        found = [enum for enum, values in self.enums.items() if name in values]
+        if not found:
+            return None
+        single = [one for one in found if one.endswith("Flag")] or sorted(found, key=len)
+        return single[0], self.enums[single[0]][name]
 
 
 @cache

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Property, QObject, QProcessEnvironment, QSettings, Signal
+from PySide6.QtCore import (
+    Property,
+    QObject,
+    QProcessEnvironment,
+    QSettings,
+    QtMsgType,
+    Signal,
+    qInstallMessageHandler,
+)
 from PySide6.QtWidgets import QApplication
 
 VERSION = (5, 13, 0)
@@ -72,6 +81,7 @@ class qSlicerApplication(QApplication):
     """What `testingEnabled()` answers; a test may say False for a while."""
 
     def __init__(self, arguments: list[str]) -> None:
+        qInstallMessageHandler(_print_message)
         super().__init__(arguments)
         self.setOrganizationName("slicer.org")
         self.setApplicationName("Slicer")
@@ -180,6 +190,13 @@ class qSlicerApplication(QApplication):
     platform = Property(str, lambda self: "linux-amd64")
     isInstalled = Property(bool, lambda self: True)
     intDir = Property(str, lambda self: ".")
+
+
+def _print_message(kind: QtMsgType, context: Any, text: str) -> None:
+    """Qt's messages on stderr, without what an offscreen window always says."""
+    del kind, context
+    if "propagateSizeHints" not in text:
+        print(text, file=sys.stderr)
 
 
 CLASSES = {

@@ -34,7 +34,7 @@ class PythonQtClassWrapper(type):
             raise AttributeError(name)
         found = members.enum_value(name)
         if found is not None:
-            return convert.EnumValue(found[1], found[0], name)
+            return getattr(_enum_type(members.name, found[0]), name)
         if name in members.enums:
             return _enum_type(members.name, name)
         overloads = members.methods.get(_plain(name))
@@ -46,8 +46,10 @@ class PythonQtClassWrapper(type):
 @cache
 def _enum_type(owner: str, name: str) -> type:
     values = api.members(owner).enums[name]
-    body = {key: convert.EnumValue(value, name, key) for key, value in values.items()}
-    return type(name, (convert.EnumValue,), body)
+    made = type(name, (convert.EnumValue,), {})
+    for key, value in values.items():
+        setattr(made, key, made(value, name, key))
+    return made
 
 
 def _plain(name: str) -> str:
@@ -186,8 +188,13 @@ class PythonQtInstanceWrapper(metaclass=PythonQtClassWrapper):
         return hash(id(self.__dict__.get("_qt")))
 
     def __repr__(self) -> str:
-        members = type(self)._pq_members
-        return f"{members.name} (C++ object at {id(self.__dict__.get('_qt')):#x})"
+        name = type(self)._pq_members.name
+        inner = self.__dict__.get("_qt")
+        if inner is not None and not isinstance(inner, QObject):
+            shown = convert.shown(inner)
+            if shown:
+                return f"{name} {shown}"
+        return f"{name} (C++ object at {id(inner):#x})"
 
     def __str__(self) -> str:
         plain = _as_plain(self)

@@ -8,7 +8,7 @@ from typing import Any
 import shiboken6
 from PySide6.QtCore import QObject, QTimer
 
-from . import api, convert, signals
+from . import api, convert, loops, signals
 
 
 class BoundMethod:
@@ -164,13 +164,17 @@ def invoke(
     chosen, given = choose(overloads, arguments, class_name)
     if chosen.static:
         return invoke_static(class_name, [chosen], arguments)
+    if name == "deleteLater":
+        return loops.delete_later(inner)
     found = getattr(inner, name, None) or getattr(inner, f"{name}_", None)
     if found is None:
         raise AttributeError(
             f"{class_name}.{name} exists in Slicer's Qt 5, but not here: it is gone in Qt 6, or "
             "the harness has no stand-in for it yet."
         )
-    return convert.from_qt(_trimmed(found(*given), chosen))
+    with loops.around(name):
+        answer = found(*given)
+    return convert.from_qt(_trimmed(answer, chosen))
 
 
 def invoke_static(owner: str, overloads: Sequence[api.Method], arguments: Sequence[Any]) -> Any:
@@ -182,7 +186,9 @@ def invoke_static(owner: str, overloads: Sequence[api.Method], arguments: Sequen
     found = getattr(holder, chosen.name, None) or getattr(holder, f"{chosen.name}_", None)
     if found is None:
         raise AttributeError(f"{owner}.{chosen.name} is gone in Qt 6: write for both.")
-    return convert.from_qt(_trimmed(found(*given), chosen))
+    with loops.around(chosen.name):
+        answer = found(*given)
+    return convert.from_qt(_trimmed(answer, chosen))
 
 
 def _trimmed(answer: Any, chosen: api.Method) -> Any:

@@ -233,6 +233,14 @@ def _enum_in(scope: str, name: str) -> type | None:
     return found if isinstance(found, type) and issubclass(found, enum.Enum) else None
 
 
+def shown(value: Any) -> str:
+    """What PythonQt prints of a plain value: "(1, 2)" of a size; "" where it prints no more."""
+    if isinstance(value, QtGui.QColor):
+        return f"({value.name()})"
+    _, bracket, rest = repr(value).partition("(")
+    return bracket + rest if bracket and repr(value).startswith("PySide6") else ""
+
+
 def from_qt(value: Any) -> Any:
     """What PythonQt hands to Python for a value of Qt: wrappers, tuples, plain numbers."""
     from . import binding  # the two need each other

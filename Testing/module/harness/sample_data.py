@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import slicer
@@ -27,9 +27,9 @@ class SampleDataLogic:
         loadFileTypes: Any = None,
         sampleDescription: str | None = None,
     ) -> None:
+        source = SimpleNamespace(**locals())
         sources = slicer.modules.sampleDataSources.setdefault(category, [])
-        source = {key: value for key, value in locals().items() if key != "sources"}
-        if not any(one["sampleName"] == sampleName for one in sources):
+        if not any(one.sampleName == sampleName for one in sources):
             sources.append(source)
 
     @staticmethod
