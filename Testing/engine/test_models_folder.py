@@ -36,6 +36,35 @@ def test_a_folder_of_nnunet_opens(tmp_path: Path) -> None:
     assert model.card.derived
 
 
+@pytest.mark.parametrize(
+    ("reader", "said", "orientation"),
+    [
+        ("SimpleITKIO", "", ""),
+        ("NibabelIO", "", ""),
+        ("NibabelIOWithReorient", "", "RAS"),
+        ("SimpleITKIOWithReorient", "", "RAS"),
+        ("SimpleITKIO", "LPS", "LPS"),
+        ("NibabelIOWithReorient", "LPS", "LPS"),
+    ],
+)
+def test_orientation_is_the_cards_or_the_readers(tmp_path: Path, reader, said, orientation) -> None:
+    folder = given.write_folder(tmp_path / "m")
+    plans = json.loads((folder / "plans.json").read_text())
+    (folder / "plans.json").write_text(json.dumps({**plans, "image_reader_writer": reader}))
+    if said:
+        card = Card(title="m", orientation=said).to_json()
+        (folder / "mednext.json").write_text(json.dumps(card))
+    assert open_model(folder).orientation == orientation
+
+
+def test_a_reader_of_its_own_is_refused(tmp_path: Path) -> None:
+    folder = given.write_folder(tmp_path / "m")
+    plans = json.loads((folder / "plans.json").read_text())
+    (folder / "plans.json").write_text(json.dumps({**plans, "image_reader_writer": "os.system"}))
+    with pytest.raises(UnsupportedModelError, match="class of its own"):
+        open_model(folder)
+
+
 def test_opening_does_not_import_torch(tmp_path: Path) -> None:
     folder = given.write_folder(tmp_path / "m")
     code = "import sys; from mednext_engine.models.store import find_model; "

@@ -1,9 +1,8 @@
-"""The axes a model was trained in: nnU-Net's readers either keep the file's or turn to RAS.
+"""The axes a model was trained in: those of the file, or turned towards sides of the patient.
 
-`SimpleITKIO` and `NibabelIO` both give the file's own axes as (z, y, x). `NibabelIOWithReorient`
-and `SimpleITKIOWithReorient` first turn and flip axes so that x, y and z grow towards the patient's
-right, anterior and superior, which models that know left from right rely on. No voxel is
-interpolated.
+Models that know left from right without mirroring rely on one orientation, such as RAS: x, y and z
+grow towards the patient's right, anterior and superior (`Model.orientation`). Axes are swapped and
+flipped as views; no voxel is interpolated.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..errors import UnsupportedModelError
-
-KEEPING_READERS = ("SimpleITKIO", "NibabelIO", "Tiff3DIO", "NaturalImage2DIO")
-TURNING_READERS = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
+_SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 Value = TypeVar("Value")
 
@@ -61,39 +57,37 @@ class Reorientation:
 
 
 def reorientation(
-    direction: Sequence[float], reader: str, transpose_forward: Sequence[int]
+    direction: Sequence[float], towards: str, transpose_forward: Sequence[int]
 ) -> Reorientation:
-    """What a model read by `reader` and planned with `transpose_forward` wants.
+    """What a model that was trained on images of one orientation wants.
 
     Args:
         direction: SimpleITK's direction cosines (3 x 3, row by row, LPS; columns are x, y, z).
-
-    Raises:
-        UnsupportedModelError: a reader of another name.
+        towards: the sides of the patient towards which x, y and z grow, such as "RAS"; empty: the
+            image's own axes are kept.
+        transpose_forward: the plan's, applied to the array axes (z, y, x) afterwards.
     """
-    if reader in KEEPING_READERS:
-        axes, flipped = [0, 1, 2], [False] * 3
-    elif reader in TURNING_READERS:
-        axes, flipped = _towards_ras(np.asarray(direction, dtype=float).reshape(3, 3))
-    else:
-        raise UnsupportedModelError(
-            f'The model reads images with "{reader}", which this engine does not know.',
-            "Models planned with nnU-Net's own readers work.",
-        )
+    axes, flipped = [0, 1, 2], [False] * 3
+    if towards:
+        axes, flipped = _turned(np.asarray(direction, dtype=float).reshape(3, 3), towards)
     order = [int(axis) for axis in transpose_forward]
     first, second, third = (axes[axis] for axis in order)
     flip_first, flip_second, flip_third = (flipped[axis] for axis in order)
     return Reorientation((first, second, third), (flip_first, flip_second, flip_third))
 
 
-def _towards_ras(direction: np.ndarray) -> tuple[list[int], list[bool]]:
-    """For S, A and R in turn: the array axis nearest to it, and whether it runs the other way."""
-    towards = np.diag([-1.0, -1.0, 1.0]) @ direction  # rows R, A, S; columns x, y, z
-    strength = np.abs(towards)
+def _turned(direction: np.ndarray, towards: str) -> tuple[list[int], list[bool]]:
+    """For z, y, x of `towards`: the nearest array axis of the image, and whether it is flipped."""
+    wanted = np.zeros((3, 3))  # rows: x, y, z as wanted; columns: L, P, S
+    for row, letter in enumerate(towards):
+        axis, sign = _SIDES[letter]
+        wanted[row, axis] = sign
+    along = wanted @ direction  # columns: x, y, z of the image
+    strength = np.abs(along)
     axes, flipped = [0, 0, 0], [False, False, False]
     for _ in range(3):
-        world, column = np.unravel_index(np.argmax(strength), (3, 3))
-        axes[2 - world] = int(2 - column)
-        flipped[2 - world] = bool(towards[world, column] < 0)
-        strength[world, :] = strength[:, column] = -1.0
+        row, column = (int(i) for i in np.unravel_index(np.argmax(strength), (3, 3)))
+        axes[2 - row] = 2 - column
+        flipped[2 - row] = bool(along[row, column] < 0)
+        strength[row, :] = strength[:, column] = -1.0
     return axes, flipped

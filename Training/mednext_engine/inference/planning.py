@@ -76,7 +76,7 @@ def plan_job(model: Model, volume: Volume, options: Options, monitor: Monitor) -
         InputError: the volume does not fit the model, or the region lies outside.
     """
     plan = model.plan
-    frame = make_frame(volume, plan)
+    frame = make_frame(volume, plan, model.orientation)
     scheme = scheme_back(frame, plan)
     region, needed = None, None
     if options.roi is not None:

@@ -79,20 +79,21 @@ class Preprocessed:
     frame: Frame
 
 
-def make_frame(volume: Grid, plan: Plan) -> Frame:
+def make_frame(volume: Grid, plan: Plan, orientation: str = "") -> Frame:
     """Finds crop and shapes without computing anything large.
+
+    `orientation` is what the model was trained in (`Model.orientation`).
 
     Raises:
         InputError: every voxel is zero.
     """
-    reader = getattr(plan, "reader", "SimpleITKIO")
-    orientation = reorientation(volume.direction, reader, plan.transpose_forward)
-    image = orientation.view(volume.array)
-    spacing = orientation.permute(volume.spacing)
+    turn = reorientation(volume.direction, orientation, plan.transpose_forward)
+    image = turn.view(volume.array)
+    spacing = turn.permute(volume.spacing)
     crop = nonzero_box(image)
     cropped = [part.stop - part.start for part in crop]
     return Frame(
-        orientation=orientation,
+        orientation=turn,
         shape_before_crop=image.shape[1:],
         crop=crop,
         spacing=spacing,

@@ -34,8 +34,6 @@ REQUIREMENTS = (
     Requirement("numpy", ">=1.26,<2.5", "holds the voxels"),
     Requirement("SimpleITK", ">=2.3,<2.6", "reads and writes images"),
     Requirement("platformdirs", ">=4,<5", "says where models live"),
-    Requirement("pooch", ">=1.8,<2", "downloads models"),
-    Requirement("jsonschema", ">=4.18,<5", "checks the catalogue"),
     Requirement("psutil", ">=5.9,<8", "measures free memory"),
     Requirement("tqdm", ">=4.60,<5", "shows progress in a terminal"),
     Requirement("openvino", ">=2025.1,<2027", "runs networks faster on CPUs", required=False),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PREFERRED = ("3d_fullres", "3d_lowres")
+KEEPING_READERS = ("SimpleITKIO", "NibabelIO", "Tiff3DIO", "NaturalImage2DIO")
+TURNING_READERS = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")  # both to RAS
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,16 @@ class Model:
     plans_json: dict[str, Any]
     _axes: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     _digests: dict[str, tuple[Any, str]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def orientation(self) -> str:
+        """Sides of the patient towards which x, y, z grow in the images it was trained on.
+
+        Such as "RAS": what the card says, else what the plans' image reader turns images to; empty
+        where images are taken as they are.
+        """
+        turns = self.plans_json.get("image_reader_writer") in TURNING_READERS
+        return self.card.orientation or ("RAS" if turns else "")
 
     @property
     def default_folds(self) -> tuple[str, ...]:
@@ -171,6 +183,11 @@ def open_model(path: str | os.PathLike[str], *, configuration: str | None = None
     if plans_json.get("label_manager", "LabelManager") != "LabelManager":
         raise UnsupportedModelError(
             "This model is not supported, because its labels are decided by a class of its own."
+        )
+    reader = plans_json.get("image_reader_writer", KEEPING_READERS[0])
+    if reader not in (*KEEPING_READERS, *TURNING_READERS):
+        raise UnsupportedModelError(
+            "This model is not supported, because it reads images with a class of its own."
         )
     checkpoint_name, folds = _find_folds(folder)
     name = _readable_name(folder)
