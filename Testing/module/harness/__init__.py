@@ -45,10 +45,9 @@ def start() -> Harness | None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     import slicer
 
-    from . import application, convert, ctk_widgets, mrml_widgets, scene, scripted, ui_loader
+    from . import application, convert, scene, scripted_base, stand_ins
 
-    for part in (ctk_widgets, mrml_widgets, application, scripted, ui_loader):
-        convert.custom_classes.update(part.CLASSES)
+    convert.custom_classes.update(stand_ins.CLASSES)
     from PySide6.QtCore import QCoreApplication
 
     if QCoreApplication.instance() is not None:
@@ -56,7 +55,7 @@ def start() -> Harness | None:
     app = application.qSlicerApplication(["Slicer"])
     boot = scene.Boot()
     app.boot = boot
-    _install(slicer, app, boot, scripted.make_modules())
+    _install(slicer, app, boot, scripted_base.make_modules())
     _started = Harness(app, boot)
     return _started
 

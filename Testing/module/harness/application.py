@@ -20,6 +20,8 @@ from PySide6.QtCore import (
 )
 from PySide6.QtWidgets import QApplication
 
+from .properties import classes_of
+
 VERSION = (5, 13, 0)
 
 
@@ -199,7 +201,4 @@ def _print_message(kind: QtMsgType, context: Any, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-CLASSES = {
-    name: value for name, value in list(globals().items())
-    if name.startswith("qSlicer") and isinstance(value, type)
-}  # fmt: skip
+CLASSES = classes_of(globals(), "qSlicer")
