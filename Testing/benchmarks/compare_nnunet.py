@@ -68,7 +68,11 @@ class Bench:
         if key not in self.peers:
             output = self.scratch / f"peer{len(self.peers)}.nii.gz"
             measured = run_side(
-                "peer", inputs=[str(image)], output=str(output), model=str(model.path)
+                "peer",
+                inputs=[str(image)],
+                output=str(output),
+                model=str(model.path),
+                folds=list(model.default_folds),
             )
             self.peers[key] = (measured, _labels(output))
             print(f"  nnU-Net: {measured.wall:.1f} s, {_gib(measured.peak)}", flush=True)

@@ -27,7 +27,7 @@ def _timed(stages: dict[str, float], name: str, function: Callable[..., Any]) ->
     return wrapper
 
 
-def peer(inputs: list[str], output: str, model: str, **_: Any) -> dict[str, Any]:
+def peer(inputs: list[str], output: str, model: str, folds: list[str]) -> dict[str, Any]:
     """nnU-Net's predictor in one process (no workers, which would only add to its memory)."""
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         os.environ.setdefault(name, os.path.dirname(output))
@@ -43,7 +43,7 @@ def peer(inputs: list[str], output: str, model: str, **_: Any) -> dict[str, Any]
         allow_tqdm=False,
     )
     load = _timed(stages, "loading", predictor.initialize_from_trained_model_folder)
-    load(model, ("0",))
+    load(model, tuple(folds))
     DefaultPreprocessor.run_case = _timed(stages, "preparing", DefaultPreprocessor.run_case)
     predictor.predict_logits_from_preprocessed_data = _timed(
         stages, "windows", predictor.predict_logits_from_preprocessed_data
