@@ -76,6 +76,8 @@ class Draw:
         half = [e / 2 for e in self.anatomy.extent]
         low = [-h - self.uniform(2, 45) for h in half]
         high = [h + self.uniform(2, 45) for h in half]
+        if self.chance(0.4):  # down to the neck
+            low[0] -= self.uniform(0, 55)
         if self.chance(0.25):
             for axis in self.random.choice(3, size=self.random.integers(1, 3), replace=False):
                 cut = self.uniform(-0.25, 0.95) * half[axis]
