@@ -179,6 +179,6 @@ def test_only_a_whole_result_is_done(tmp_path, suffix):
 
 
 def test_the_documented_exit_codes_are_those_there_are():
-    page = Path(__file__).parents[2] / "docs" / "command-line.md"
+    page = Path(__file__).parents[2] / "Training" / "docs" / "command-line.md"
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(code): meaning for code, meaning in rows} == exits.MEANINGS

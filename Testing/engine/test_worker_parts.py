@@ -214,14 +214,13 @@ def test_the_log_hides_paths_names_and_their_parts_but_not_the_program():
 
 
 def test_only_half_written_results_of_the_job_are_removed(tmp_path):
-    old = tmp_path / f".{'0' * 16}.nii.gz"
-    kept = [old, tmp_path / "labels.nii.gz", tmp_path / ".hidden.nii.gz", tmp_path / ".abc.txt"]
+    others = tmp_path / f".{os.getpid() + 1}-{'0' * 16}.nii.gz"
+    kept = [others, tmp_path / "labels.nii.gz", tmp_path / ".hidden.nii.gz", tmp_path / ".abc.txt"]
     for path in kept:
         path.touch()
-    os.utime(old, (1, 1))
     request = p.Segment(job="1", output=str(tmp_path / "labels.nii.gz"))
     task = a_task(request=request)
-    left = tmp_path / f".{'0123456789abcdef'}.nii.gz"
+    left = tmp_path / f".{os.getpid()}-{'0123456789abcdef'}.nii.gz"
     left.touch()
     remove_leftovers([task])
     assert sorted(tmp_path.iterdir()) == sorted(kept)

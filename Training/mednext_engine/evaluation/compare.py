@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..atomic import replacing
 from ..errors import InputError, OutputError
 from ..monitor import Monitor
 from .metrics import LabelScore, score_label
@@ -217,15 +216,11 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     writer.writerows(row.cells() for row in rows)
-    temporary = path.parent / f".{secrets.token_hex(8)}.csv"
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text.getvalue())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(text.getvalue().encode())
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> dict[str, Path]:

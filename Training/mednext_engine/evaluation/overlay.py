@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..atomic import replacing
 from ..errors import InputError, OutputError
 
 OPACITY = 0.45
@@ -71,18 +70,14 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """Writes (rows, columns, 3) as a PNG, whole or not at all. Raises OutputError."""
     if path.suffix.lower() != ".png":
         raise OutputError(f"A picture is written as PNG, so {path.name} must end in .png.")
-    temporary = path.parent / f".{secrets.token_hex(8)}.png"
     try:
-        sitk.WriteImage(
-            sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True), str(temporary)
-        )
-        os.replace(temporary, path)
+        with replacing(path, ".png") as temporary:
+            image = sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True)
+            sitk.WriteImage(image, str(temporary))
     except (RuntimeError, OSError):
         raise OutputError(
             f"The picture {path} cannot be written.", "Check the folder and its permissions."
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _middle(labels: NDArray[np.integer]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from .decide import decide_labels
 from .devices import Execution, choose_execution
 from .images import Volume
 from .labelling import Labeller
+from .memory import activation_bytes
 from .options import Options
 from .planning import Attempt, Job, plan_attempts, plan_job
 from .precision import compare, learned_precision, remember
@@ -64,12 +65,12 @@ class Segmenter:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._runners: dict[tuple[str, bool, Execution], Runner] = {}
-        self._bytes: dict[str, int] = {}
+        self._bytes: dict[tuple[str, bool, Execution], int] = {}
 
     @property
     def memory_bytes(self) -> int:
         """What the networks that are kept take, about."""
-        return sum(self._bytes.values())
+        return sum(self._bytes[key] for key in self._runners)
 
     def close(self) -> None:
         """Lets go of all networks."""
@@ -195,6 +196,8 @@ class Segmenter:
             for parameter in network.parameters():
                 parameter.requires_grad_(False)
             size = sum(p.numel() * p.element_size() for p in network.parameters())
+            if execution.backend == "openvino":  # a compiled graph keeps its working memory
+                size += activation_bytes(self.model.plan, job.windows.patch, execution)
             channels, heads = len(self.model.channel_names), self.model.labels.num_heads
             runner = make_runner(
                 network, job.windows.patch, channels, heads, execution, keep_head=job.needs_logits
@@ -202,7 +205,7 @@ class Segmenter:
             if runner.backend != execution.backend:
                 job.monitor.note("OpenVINO does not know this network, so PyTorch runs it.")
             self._runners[key] = runner
-            self._bytes[fold] = size
+            self._bytes[key] = size
         return self._runners[key]
 
     def _maps(

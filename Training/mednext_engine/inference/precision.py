@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
-import secrets
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from ..atomic import replacing
 from ..monitor import Monitor
 from .runner import Runner
 
@@ -86,11 +85,10 @@ def recall(key: str) -> Verdict | None:
 def remember(key: str, verdict: Verdict) -> None:
     """Keeps a verdict; where the cache folder cannot be written, the next run asks again."""
     path = _file()
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_read(), key: asdict(verdict)}), "utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({**_read(), key: asdict(verdict)}), "utf-8")
 
 
 def learned_precision(model: Model, job: Job, execution: Execution) -> Execution:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..atomic import replacing
 from ..errors import OutputError
 from . import nifti
 from .images import Volume
@@ -55,23 +55,20 @@ def write_probabilities(
     if path.suffix.lower() != ".npz":
         raise OutputError(f"{path.name} does not end in .npz.", "Probabilities are written so.")
     _check_folder(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}.npz"
     size = count * math.prod(like.shape) * 4
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, *like.shape)}
     try:
-        with (
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open("probabilities.npy", "w", force_zip64=True) as file,
-        ):
-            np.lib.format.write_array_header_1_0(file, header)
-            for head in heads:
-                file.write(np.ascontiguousarray(head, dtype="<f4").data)
-        _check_written(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            with (
+                zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+                archive.open("probabilities.npy", "w", force_zip64=True) as file,
+            ):
+                np.lib.format.write_array_header_1_0(file, header)
+                for head in heads:
+                    file.write(np.ascontiguousarray(head, dtype="<f4").data)
+            _check_written(temporary)
     except OSError as error:
         raise _failed(path, size, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def suffix_of(path: Path) -> str:
@@ -101,15 +98,12 @@ def _write(path: Path, array: np.ndarray, like: Volume) -> None:
     image.SetSpacing(like.spacing[::-1])
     image.SetOrigin(like.origin)
     image.SetDirection(like.direction)
-    temporary = path.parent / f".{secrets.token_hex(8)}{suffix}"
     try:
-        sitk.WriteImage(image, str(temporary), suffix != ".nii")
-        _check_written(temporary)
-        os.replace(temporary, path)
+        with replacing(path, suffix) as temporary:
+            sitk.WriteImage(image, str(temporary), suffix != ".nii")
+            _check_written(temporary)
     except (RuntimeError, OSError) as error:
         raise _failed(path, array.nbytes, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_folder(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,6 @@ class Task:
     def __init__(self, request: Request, monitor: Monitor) -> None:
         self.request = request
         self.monitor = monitor
-        self.asked = time.time()
         self.stage = ""
         self._state = "waiting"
         self._answered = False

@@ -33,7 +33,7 @@ MAX_SEGMENT_WAITING = 64
 MAX_WAITING = 10_000
 MAX_BACKLOG = 200  # lines waiting for a slow client, beyond which progress is not reported
 
-_TEMPORARY = re.compile(r"\.(\d+-)?[0-9a-f]{16}\.(nii\.gz|nii|nrrd|mha|npz)")
+_TEMPORARY = re.compile(rf"\.{os.getpid()}-[0-9a-f]{{16}}\.(nii\.gz|nii|nrrd|mha|npz)")
 
 
 class Server:
@@ -262,16 +262,15 @@ class Server:
 
 
 def remove_leftovers(tasks: Iterable[Task]) -> None:
-    """Removes half-written results of jobs that must be left: the writers' temporary files, made
-    since the job was asked for, in the folders of its outputs."""
+    """Removes half-written results of jobs that must be left: this process's temporary files in
+    the folders of their outputs."""
     for task in tasks:
         request = task.request
         paths = (getattr(request, name, None) for name in _OUTPUTS)
         for folder in {Path(path).parent for path in paths if path}:
             with contextlib.suppress(OSError):
                 for file in folder.iterdir():
-                    fresh = file.stat().st_mtime >= task.asked - 1.0
-                    if _TEMPORARY.fullmatch(file.name) and fresh:
+                    if _TEMPORARY.fullmatch(file.name):
                         file.unlink()
 
 

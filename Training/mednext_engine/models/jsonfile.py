@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..atomic import replacing
 from ..errors import ModelError, OutputError
 
 MAX_BYTES = 32 * 2**20
@@ -85,16 +84,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces the file atomically. Raises OutputError; what was there before is untouched."""
-    temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; models may be shared
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
