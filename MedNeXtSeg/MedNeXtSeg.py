@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -71,6 +72,7 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = SegmentPanel(self.ui, self.logic.runs, Dialogs(root))
         scene = slicer.vtkMRMLScene
         self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self._scene_closes)
+        self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self._scene_loads)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(slicer.mrmlScene, event, self._scene_changed)
 
@@ -100,7 +102,14 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _scene_closes(self, caller, event):
         self.panel.leave()
 
+    def _scene_loads(self, caller, event):
+        self.panel.pause()
+
     def _scene_changed(self, caller, event):
+        # The selectors learn of the scene's nodes by the same event; they come first.
+        qt.QTimer.singleShot(0, self.panel.guard(self._show_settings))
+
+    def _show_settings(self):
         if self.parent.isEntered:
             self.enter()
 

@@ -16,8 +16,6 @@ from .job_folder import JobFolder
 
 # Images of these types are read by the worker as they are; others are cast to double.
 _WRITABLE = (
-    vtk.VTK_CHAR,
-    vtk.VTK_SIGNED_CHAR,
     vtk.VTK_UNSIGNED_CHAR,
     vtk.VTK_SHORT,
     vtk.VTK_UNSIGNED_SHORT,

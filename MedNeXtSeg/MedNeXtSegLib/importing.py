@@ -18,7 +18,7 @@ from slicer.util import arrayFromVolume, updateVolumeFromArray
 
 from .errors import UserError
 from .geometry import Grid, linear_to_world, own_grid, to_matrix
-from .undo import Undo
+from .undo import Undo, remove_with_belongings
 
 LabelInfo = Mapping[str, Any]  # value, name, color (0 to 255), terminology
 
@@ -161,17 +161,27 @@ def _empty(node: Any, name: str, undo: Undo) -> str:
 
 
 def _import(node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any) -> bool:
-    carrier = slicer.vtkMRMLLabelMapVolumeNode()
-    updateVolumeFromArray(carrier, image.values)
     parent = linear_to_world(node)
     if parent is None:
         raise UserError(
             f"{node.GetName()} is under a transform that is not linear.",
             "Pick another segmentation, or harden the transform.",
         )
+    carrier = slicer.vtkMRMLLabelMapVolumeNode()
+    updateVolumeFromArray(carrier, image.values)
     carrier.SetIJKToRASMatrix(to_matrix(np.linalg.inv(parent) @ image.grid.ijk_to_ras))
-    # The logic asks the carrier for its parent transform only; it need not be in the scene.
-    return bool(logic.ImportLabelmapToSegmentationNode(carrier, node, ids))
+    scene = node.GetScene()
+    if node.GetParentTransformNode() is None:
+        return bool(logic.ImportLabelmapToSegmentationNode(carrier, node, ids))
+    # Slicer 5.13 applies a difference of parent transforms twice, so the carrier gets the same
+    # parent; for that it must be in the scene for a moment.
+    carrier.SetHideFromEditors(True)
+    scene.AddNode(carrier)
+    try:
+        carrier.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+        return bool(logic.ImportLabelmapToSegmentationNode(carrier, node, ids))
+    finally:
+        remove_with_belongings(scene, carrier)
 
 
 def _shows_surface(node: Any) -> bool:

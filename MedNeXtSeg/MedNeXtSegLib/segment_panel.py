@@ -50,6 +50,7 @@ class SegmentPanel:
         self.log = LogPanel(ui, client, dialogs, self.guard)
         self._wire(ui)
         client.on_lost = self._worker_lost
+        client.on_failed = self._report
 
     def _wire(self, ui: Any) -> None:
         self.models_logic.on_changed = self._models_changed
@@ -96,9 +97,13 @@ class SegmentPanel:
         self.inputs.fill_obvious()
         self.run.update()
 
-    def leave(self) -> None:
-        """The scene closes: its settings must not be written to any more."""
+    def pause(self) -> None:
+        """The scene is about to change: its settings must not be written to any more."""
         self._settings = None
+
+    def leave(self) -> None:
+        """The scene closes."""
+        self.pause()
         self._logic.forget()
 
     def close(self) -> None:

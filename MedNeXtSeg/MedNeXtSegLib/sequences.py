@@ -102,7 +102,12 @@ def place_sequence(
             )
         )
         sequence.SetDataNodeAtValue(proxy, points.index_value(number))
+    # Together, or the browser makes a proxy of its own in between.
+    modifying = points.browser.StartModify()
     points.browser.AddSynchronizedSequenceNode(sequence)
     points.browser.AddProxyNode(proxy, sequence, False)
+    points.browser.EndModify(modifying)
+    # Once its sequence is out of the browser, a proxy that is removed does not come back.
+    undo.first(lambda: points.browser.RemoveSynchronizedSequenceNode(sequence.GetID()))
     slicer.vtkSlicerSequencesLogic().UpdateProxyNodesFromSequences(points.browser)
     return Placed(proxy, None, len(found))

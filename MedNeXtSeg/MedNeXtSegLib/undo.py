@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +27,16 @@ class Undo:
     _nodes: list[str] = field(default_factory=list)
     _added: list[tuple[str, str]] = field(default_factory=list)
     _kept: list[_Kept] = field(default_factory=list)
+    _first: list[Callable[[], None]] = field(default_factory=list)
     _surfaces: dict[str, bool] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         return not (self._nodes or self._added or self._kept)
+
+    def first(self, action: Callable[[], None]) -> None:
+        """Something to do before anything else is taken back."""
+        self._first.append(action)
 
     def node_added(self, node: Any) -> None:
         self._nodes.append(node.GetID())
@@ -57,6 +63,8 @@ class Undo:
 
     def restore(self) -> None:
         """Takes everything back. Nodes and segments that are gone meanwhile are passed over."""
+        for action in self._first:
+            action()
         for kept in reversed(self._kept):
             node = self.scene.GetNodeByID(kept.node_id)
             if node is not None and node.GetSegmentation().GetSegment(kept.segment_id):
@@ -75,7 +83,7 @@ class Undo:
             node = self.scene.GetNodeByID(node_id)
             if node is not None:
                 remove_with_belongings(self.scene, node)
-        for forget in (self._nodes, self._added, self._kept, self._surfaces):
+        for forget in (self._first, self._nodes, self._added, self._kept, self._surfaces):
             forget.clear()
 
 
@@ -97,8 +105,11 @@ def _restore_surface(node: Any, had_surface: bool) -> None:
 
 def remove_with_belongings(scene: Any, node: Any) -> None:
     """Removes a node with the display and storage nodes that only it uses."""
-    belongings = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    belongings += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    belongings = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        belongings += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    if node.IsA("vtkMRMLStorableNode"):
+        belongings += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
     scene.RemoveNode(node)
     for one in belongings:
         if one is not None and scene.IsNodePresent(one):

@@ -33,6 +33,8 @@ def labels_text(count: int) -> str:
 
 def folder_size(path: str) -> int:
     """Bytes of the files in a model folder; 0 where it cannot be read."""
+    if not path:
+        return 0
     try:
         return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     except OSError:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mednext_engine.jobs import protocol as p
 
@@ -66,6 +68,7 @@ class WorkerClient:
         self.ready: p.Ready | None = None
         self.log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self.on_lost: Callable[[str], None] = lambda sentence: None
+        self.on_failed: Callable[[str, str], None] = lambda message, hint: None
 
     # ---- asking ------------------------------------------------------------------------------
 
@@ -179,9 +182,11 @@ class WorkerClient:
     def _kill(self) -> None:
         process = self._process
         if process is not None:
+            # What still comes while it ends must not count as an answer.
+            process.on_output = lambda data: None
+            process.on_end = lambda how: None
             self._end_for_good(process)
-            if self._process is process:
-                self._lost("it was ended")
+            self._lost("it was ended")
 
     def _end_for_good(self, process: WorkerProcess) -> None:
         if process.running():
@@ -223,7 +228,7 @@ class WorkerClient:
             elif isinstance(message, p.Progress):
                 job = self._jobs.get(message.job)
                 if job is not None and not job.cancelled:
-                    job.on_progress(message)
+                    self._call(job.on_progress, message)
             elif isinstance(message, (p.Result, p.Error, p.Cancelled)):
                 self._finish(message.job, message)
 
@@ -246,7 +251,17 @@ class WorkerClient:
             reply = p.Cancelled(name)
         job.reply = reply
         if not self._stopped:
-            job.on_end(reply)
+            self._call(job.on_end, reply)
+
+    def _call(self, function: Callable[[Any], None], message: Any) -> None:
+        """A callback that fails must cost neither other callbacks nor be lost in a Qt slot."""
+        try:
+            function(message)
+        except UserError as error:
+            self.on_failed(error.message, error.hint)
+        except Exception as error:
+            logging.exception("MedNeXt Segmentation: a reply could not be handled")
+            self.on_failed(f"{type(error).__name__}: {error}", "")
 
     def _note(self, data: bytes) -> None:
         with contextlib.suppress(ValueError):
