@@ -226,3 +226,80 @@ def test_the_module_ships_no_style_sheet() -> None:
         root = ElementTree.parse(path).getroot()
         styled = [one for one in root.iter("property") if one.get("name") == "styleSheet"]
         assert not styled, path.name
+
+
+EXTRACT = json.loads(
+    (Path(__file__).parent / "harness" / "slicer_api_extract.json").read_text(encoding="utf-8")
+)
+
+
+def dotted(node: ast.AST) -> str:
+    """ "slicer.app.testingEnabled" of an expression; "" of anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return ""
+
+
+def test_every_name_taken_from_slicer_is_there() -> None:
+    """Also on lines that no test reaches: qt.X, ctk.X, slicer.app.x and slicer.util.x."""
+    offered = {
+        "qt": set(EXTRACT["classes"]),
+        "ctk": set(EXTRACT["classes"]),
+        "slicer.app": set(EXTRACT["slicer.app"]["attributes"]),
+        "slicer.util": set(EXTRACT["slicer.util"]),
+    }
+    for path in shipped_python("MedNeXtSeg/"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            before, _, name = dotted(node).rpartition(".")
+            if before in offered:
+                assert name in offered[before], f"{path.name}:{node.lineno} {before}.{name}"
+
+
+def test_enumerators_and_static_methods_are_there() -> None:
+    for path in shipped_python("MedNeXtSeg/"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = dotted(node).split(".")
+            if len(parts) == 3 and parts[0] in ("qt", "ctk"):
+                assert parts[2] in names_of(parts[1]), f"{path.name}:{node.lineno} {dotted(node)}"
+
+
+def names_of(class_name: str) -> set[str]:
+    entry = EXTRACT["classes"].get(class_name)
+    if entry is None:
+        return set()
+    names = {key for values in entry["enums"].values() for key in values} | set(entry["enums"])
+    names |= {text.removeprefix("static ").split("(")[0] for text in entry["methods"]}
+    names |= {f"{name}_" for name in names & {"exec"}}
+    return names | names_of(entry["base"] or "")
+
+
+def test_texts_for_translation_are_literals() -> None:
+    """`_("… {x}").format(x=…)`: what is put together first is found in no dictionary."""
+    for path in shipped_python("MedNeXtSeg/"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and dotted(node.func) == "_":
+                literals = [isinstance(one, ast.Constant) for one in node.args]
+                assert literals == [True], f"{path.name}:{node.lineno}"
+
+
+def test_every_selector_of_a_ui_file_hears_of_the_scene() -> None:
+    for path in (ROOT / "MedNeXtSeg" / "Resources").rglob("*.ui"):
+        root = ElementTree.parse(path).getroot()
+        top = root.find("widget")
+        assert top.get("class") == "qMRMLWidget"
+        told = {
+            one.findtext("receiver")
+            for one in root.iter("connection")
+            if one.findtext("sender") == top.get("name")
+            and one.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+            and one.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+        }
+        selectors = {
+            one.get("name")
+            for one in root.iter("widget")
+            if one.get("class", "").startswith("qMRML") and one is not top
+        }
+        assert selectors <= told, f"{path.name}: {selectors - told} would not see a node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,43 @@ class TestSignals:
     def test_an_unknown_one_only_answers_false(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert qt.QPushButton("b").connect("nosuch()", print) is False
         assert "No such signal" in capsys.readouterr().err
+
+    def test_overloads_that_differ_between_qt_5_and_6_need_their_signature(self) -> None:
+        box, rows = qt.QComboBox(), []
+        box.addItems(["a", "b"])
+        with pytest.raises(AttributeError, match="by its signature"):
+            box.currentIndexChanged.connect(rows.append)
+        assert box.connect("currentIndexChanged(QString)", rows.append) is False
+        assert box.connect("currentIndexChanged(int)", rows.append)
+        box.currentIndex = 1
+        assert rows == [1]
+
+    def test_by_attribute_all_overloads_are_connected(self, a_scene: Any) -> None:
+        told: list[Any] = []
+        box = slicer.qMRMLNodeComboBox()
+        box.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        box.currentNodeChanged.connect(lambda *a: told.append(a))
+        box.setMRMLScene(slicer.mrmlScene)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        assert sorted(told, key=str) == sorted([(node,), (True,)], key=str)
+
+    def test_can_be_sent_by_python(self) -> None:
+        told: list[Any] = []
+        button, combo = qt.QPushButton("b"), ctk.ctkPathLineEdit()
+        button.connect("clicked(bool)", told.append)
+        combo.connect("currentPathChanged(QString)", told.append)
+        button.clicked.emit(True)
+        button.clicked()
+        combo.currentPathChanged.emit("/there")
+        assert told == [True, False, "/there"]
+
+    def test_cost_no_reference(self) -> None:
+        """PySide6 6.12.0 lost one to True each time, until Python ended."""
+        edit = ctk.ctkPathLineEdit()
+        before = sys.getrefcount(True)
+        for _ in range(50):
+            edit.currentPathChanged.emit("x")
+        assert abs(sys.getrefcount(True) - before) < 10
 
     def test_a_slot_may_take_fewer_arguments(self) -> None:
         hits: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ class Members:
     enums: dict[str, dict[str, int]] = field(default_factory=dict)
     constructors: list[Method] = field(default_factory=list)
 
-    def signal_names(self) -> set[str]:
-        return set(self.signals.values())
+    @cached_property
+    def signal_names(self) -> frozenset[str]:
+        return frozenset(self.signals.values())
 
     def enum_value(self, name: str) -> tuple[str, int] | None:
         """Enumeration and number of an enumerator; the enumeration, not its set of flags."""

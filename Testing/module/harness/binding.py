@@ -84,7 +84,7 @@ class PythonQtInstanceWrapper(metaclass=PythonQtClassWrapper):
         if name in members.properties or (name == "name" and members.qobject):
             return self._read("objectName" if name == "name" else name)
         plain = _plain(name)
-        if members.qobject and plain in members.signal_names():
+        if members.qobject and plain in members.signal_names:
             return calls.Signal(self, members, plain)
         if plain in members.methods:
             return calls.BoundMethod(self, members, plain)
@@ -202,7 +202,7 @@ class PythonQtInstanceWrapper(metaclass=PythonQtClassWrapper):
 
     def __dir__(self) -> list[str]:
         members = type(self)._pq_members
-        return sorted({*members.properties, *members.methods, *members.signal_names()})
+        return sorted({*members.properties, *members.methods, *members.signal_names})
 
 
 def _has_dynamic_property(members: api.Members, inner: Any, name: str) -> bool:

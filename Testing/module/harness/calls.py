@@ -84,13 +84,20 @@ class Signal:
         inner = living(self._wrapper, f"Trying to emit '{self._name}' of")
         matching = [
             signature
-            for signature in self._signatures(inner)
-            if len(api.split_types(signature.split("(", 1)[1][:-1])) == len(arguments)
+            for signature, name in self._members.signals.items()
+            if name == self._name
+            and len(api.split_types(signature.split("(", 1)[1][:-1])) == len(arguments)
+            and signals.exists(inner, signature)
         ]
         if not matching:
             raise ValueError(f"Called {self._name} with wrong number of arguments: {arguments}")
-        name = signals.custom_signal(inner, matching[0]) or self._name
-        getattr(inner, name).emit(*[convert.unwrapped(argument) for argument in arguments])
+        values = [convert.unwrapped(argument) for argument in arguments]
+        name = signals.custom_signal(inner, matching[0])
+        if name is None:
+            kinds = matching[0].split("(", 1)[1][:-1]
+            getattr(inner, self._name)[kinds].emit(*values)
+        else:
+            getattr(inner, name).emit(*values)
 
     def __call__(self, *arguments: Any) -> Any:
         overloads = self._members.methods.get(self._name)
@@ -100,16 +107,24 @@ class Signal:
         return self.emit(*arguments)
 
     def _signatures(self, inner: QObject) -> list[str]:
-        """What Slicer's Qt and this Qt both have; the clone with the most arguments of each."""
+        """The overloads, each with all its arguments.
+
+        Raises:
+            AttributeError: Slicer's Qt 5 has overloads this Qt lacks, so that the two would differ.
+        """
         mine = [text for text, name in self._members.signals.items() if name == self._name]
-        there = [
-            text
-            for text in mine
-            if signals.custom_signal(inner, text) is None
-            or hasattr(inner, signals.custom_signal(inner, text) or "")
-        ]
-        full = [text for text in there if not text.endswith("()")]
-        return full or there
+        full = [text for text in mine if not text.endswith("()")] or mine
+        there = [text for text in full if _exists(inner, text)]
+        if len(there) < len(full):
+            raise AttributeError(
+                f"{self._members.name}.{self._name} is {len(full)} signals in Qt 5, and a slot "
+                f"would get them all; connect one by its signature: {', '.join(full)}."
+            )
+        return there
+
+
+def _exists(inner: QObject, signature: str) -> bool:
+    return signals.exists(inner, signature)
 
 
 def living(wrapper: Any, doing: str) -> Any:

@@ -6,10 +6,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import shiboken6
-from PySide6.QtCore import SIGNAL, QMetaObject, QObject
+from PySide6.QtCore import SIGNAL, QMetaObject, QObject, Signal
 
 from . import api, convert
 
@@ -76,8 +77,7 @@ def connect(sender: QObject, owner: str, signature: str, slot: Callable[..., Any
     """Connects; False and a line on stderr when `owner` has no such signal."""
     wanted = normalized(signature)
     known = {normalized(text) for text in api.members(owner).signals}
-    name = custom_signal(sender, wanted)
-    if wanted not in known or (name is not None and not hasattr(sender, name)):
+    if wanted not in known or not exists(sender, wanted):
         print(f"QObject::connect: No such signal {owner}::{signature}", file=sys.stderr)
         return False
     if not callable(slot):
@@ -86,6 +86,27 @@ def connect(sender: QObject, owner: str, signature: str, slot: Callable[..., Any
     kept = _connections_of(sender)
     kept.append(_Connection(sender, wanted, slot))
     return True
+
+
+def exists(sender: QObject, signature: str) -> bool:
+    """Whether this Qt has the signal, or a stand-in has a Python signal for it.
+
+    A name alone is not enough: Qt 6 lost overloads of signals whose name it kept.
+    """
+    name = custom_signal(sender, signature)
+    known = signature in getattr(sender, "SIGNALS", {})
+    return name is None or known or name in _python_signals(type(sender))
+
+
+@cache
+def _python_signals(kind: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for base in kind.__mro__
+        if not base.__module__.startswith("PySide6")
+        for name, value in base.__dict__.items()
+        if isinstance(value, Signal)
+    )
 
 
 def disconnect(sender: QObject, signature: str | None, slot: Callable[..., Any] | None) -> bool:

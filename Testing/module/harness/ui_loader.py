@@ -11,6 +11,13 @@ from PySide6.QtWidgets import QWidget
 
 from . import api, binding, convert, signals
 
+LAYOUT_PROPERTIES = {
+    "leftMargin", "topMargin", "rightMargin", "bottomMargin", "spacing", "horizontalSpacing",
+    "verticalSpacing", "sizeConstraint", "fieldGrowthPolicy", "rowWrapPolicy", "labelAlignment",
+    "formAlignment",
+}  # fmt: skip
+"""What both Qt 5 and Qt 6 know ("margin" is gone)."""
+
 
 class UiError(RuntimeError):
     """The file names a class, property, signal or slot real Slicer does not have."""
@@ -48,6 +55,10 @@ class QUiLoader(_QUiLoader):
 
 def check_classes(root: ElementTree.Element) -> list[tuple[str, str, int]]:
     """Refuses unknown classes and properties; takes CTK's enumerators out and returns them."""
+    for layout in root.iter("layout"):
+        for entry in layout.findall("property"):
+            if entry.get("name") not in LAYOUT_PROPERTIES:
+                raise UiError(f"{layout.get('class')} has no property '{entry.get('name')}'.")
     scoped = []
     for element in root.iter("widget"):
         class_name = element.get("class", "")
@@ -56,7 +67,7 @@ def check_classes(root: ElementTree.Element) -> list[tuple[str, str, int]]:
         members = api.members(class_name)
         for entry in list(element.findall("property")):
             name = entry.get("name", "")
-            if entry.get("stdset") == "0":
+            if entry.get("stdset") == "0" or (class_name, name) == ("QLabel", "buddy"):
                 continue
             if name not in members.properties:
                 raise UiError(f"{class_name} has no property '{name}'.")
