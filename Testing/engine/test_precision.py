@@ -49,12 +49,12 @@ def test_a_tile_with_one_label_alone_proves_nothing():
     assert compare(same, same, a, False, Monitor()).dice == 0
 
 
-def test_regions_are_judged_each_on_its_own():
+def test_regions_are_judged_by_the_labels_they_are_written_as():
     first = -torch.ones((2, 10, 10, 10))
-    first[0, :5] = 1  # 500
-    first[1, :2] = 1  # 200
+    first[0, :5] = 1  # 500 voxels, of which 100 stay visible
+    first[1, :4] = 1  # 400, written on top
     second = first.clone()
-    second[1, 0] = -1  # 2 * 100 / (200 + 100)
+    second[1, 3] = -1  # Dice of the upper region 600 / 700, of the rim 2 * 100 / (100 + 200)
     verdict = compare(FixedRunner(first), FixedRunner(second), first, True, Monitor())
     assert verdict.dice == pytest.approx(2 / 3)
 

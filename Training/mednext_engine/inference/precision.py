@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..atomic import replacing
 from ..monitor import Monitor
+from .decide import last_positive
 from .runner import Runner
 
 if TYPE_CHECKING:
@@ -111,27 +112,31 @@ def learned_precision(model: Model, job: Job, execution: Execution) -> Execution
 
 
 def compare(exact: Runner, fast: Runner, tile: Tensor, regions: bool, monitor: Monitor) -> Verdict:
-    """Runs one tile (1, c, z, y, x) in both precisions and compares the labels it would get."""
-    masks, seconds = [], []
+    """Runs one tile (1, c, z, y, x) in both precisions and compares the labels it would get.
+
+    `exact` has run before; the first run of `fast` pays for its memory and is not timed.
+    """
+    fast.run(tile, monitor)
+    maps, seconds = [], []
     for runner in (exact, fast):
-        runner.run(tile, monitor)  # the first run pays for memory
         start = time.perf_counter()
         output = runner.run(tile, monitor)
         seconds.append(time.perf_counter() - start)
         logits = output if runner.head is None else runner.head.apply(output)
-        masks.append(logits > 0 if regions else logits.argmax(0))
-    return Verdict(_lowest_dice(masks[0], masks[1], regions), seconds[0] / max(seconds[1], 1e-9))
+        maps.append(last_positive(iter(logits)) if regions else logits.argmax(0))
+    return Verdict(_lowest_dice(maps[0], maps[1]), seconds[0] / max(seconds[1], 1e-9))
 
 
-def _lowest_dice(a: Tensor, b: Tensor, regions: bool) -> float:
-    """Lowest Dice over all labels that have at least `FEWEST_VOXELS`; 0 where there is none."""
-    if regions:
-        pairs = [(x, y) for x, y in zip(a, b, strict=True)]
-    else:
-        pairs = [(a == v, b == v) for v in torch.unique(a).tolist()]
+def _lowest_dice(a: Tensor, b: Tensor) -> float:
+    """Lowest Dice over all labels that have at least `FEWEST_VOXELS`; 0 where there is but one.
+
+    Of regions too it is labels that are compared: where one region lies in another, the rim
+    between them is far thinner than either, and differs more.
+    """
+    pairs = [(a == v, b == v) for v in torch.unique(a).tolist()]
     scores = [
         2 * float((x & y).sum()) / float(x.sum() + y.sum())
         for x, y in pairs
         if int(x.sum()) >= FEWEST_VOXELS
     ]
-    return min(scores) if len(scores) > (0 if regions else 1) else 0.0
+    return min(scores) if len(scores) > 1 else 0.0
