@@ -149,8 +149,12 @@ def test_the_installed_worker_answers(an_installed_extension: Path, tmp_path: Pa
         env=environment,
     ) as worker:
         assert json.loads(worker.stdout.readline())["type"] == "ready"
-        for request in ("models", "doctor"):
-            assert answer(worker, request)["type"] == "result"
+        models = answer(worker, "models")
+        assert models["type"] == answer(worker, "doctor")["type"] == "result"
+        shipped = {
+            path.parent.name for path in (ROOT / "Resources" / "Models").glob("*/plans.json")
+        }
+        assert {f'"id": "{name}"' in json.dumps(models) for name in shipped} <= {True}
         worker.stdin.close()  # Slicer is gone
         assert worker.wait(timeout=30) == 0
 

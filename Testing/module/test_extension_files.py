@@ -100,7 +100,6 @@ class TestCMakeText:
             assert re.fullmatch(r"https://\S+\.(png|jpg|jpeg|gif)", address), address
 
     def test_pictures_of_the_addresses_are_in_the_repository(self, cmake: str) -> None:
-        """Pictures of the panel come with the panel; until then this says which are missing."""
         addresses = [literal(cmake, "EXTENSION_ICONURL")]
         addresses += literal(cmake, "EXTENSION_SCREENSHOTURLS").split()
         for address in addresses:
