@@ -24,8 +24,8 @@ $(VENV)/.demo: Training/pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable "Training[cpu]"
 	touch $@
 
-$(VENV)/.test: $(VENV)/.demo Testing/requirements.txt Testing/requirements-no-deps.txt
-	$(BIN)/python -m pip install --quiet --editable "Training[cpu,evaluation]" --requirement Testing/requirements.txt
+$(VENV)/.test: $(VENV)/.demo Testing/requirements.txt Testing/module/requirements.txt Testing/requirements-no-deps.txt
+	$(BIN)/python -m pip install --quiet --editable "Training[cpu,evaluation]" --requirement Testing/requirements.txt --requirement Testing/module/requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --requirement Testing/requirements-no-deps.txt
 	touch $@
 

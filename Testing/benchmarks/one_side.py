@@ -27,8 +27,23 @@ def _timed(stages: dict[str, float], name: str, function: Callable[..., Any]) ->
     return wrapper
 
 
-def peer(inputs: list[str], output: str, model: str, folds: list[str]) -> dict[str, Any]:
+def _official_layers() -> None:
+    """MedNeXt's layers as the official code has them, without our shortcuts on CPUs.
+
+    nnU-Net runs a MedNeXt through this package's class, so it would be faster by them too.
+    """
+    from mednext_engine.networks import depthwise, layers, streamed
+
+    for module in (depthwise, layers, streamed):
+        module.eager_on_cpu = lambda x: False  # type: ignore[attr-defined]
+
+
+def peer(
+    inputs: list[str], output: str, model: str, folds: list[str], our_layers: bool = False
+) -> dict[str, Any]:
     """nnU-Net's predictor in one process (no workers, which would only add to its memory)."""
+    if not our_layers:
+        _official_layers()
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         os.environ.setdefault(name, os.path.dirname(output))
     import torch

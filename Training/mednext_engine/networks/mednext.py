@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import streamed
 from .depthwise import DepthwiseConv, DepthwiseConvTranspose
 from .layers import ChannelNorm, GlobalResponseNorm, PointwiseConv
 
@@ -70,6 +71,8 @@ class MedNeXtBlock(nn.Module):
             self.residual = PointwiseConv(in_channels, out_channels, 2)
 
     def _expansion(self, x: Tensor) -> Tensor:
+        if streamed.applies(x):
+            return streamed.expansion(self, x)
         return self.compress(self.grn(F.gelu(self.expand(self.norm(x)))))
 
     def _block(self, x: Tensor) -> Tensor:
