@@ -44,8 +44,14 @@ def worker_script() -> Path:
 
 
 def resources_folder() -> Path | None:
-    """The folder with our Models, Catalog and SampleData; None where nothing of ours lies."""
-    for folder in (_MODULE_FOLDER / "Resources", _MODULE_FOLDER.parent / "Resources"):
+    """The folder with our Models, Catalog and SampleData; None where nothing of ours lies.
+
+    Slicer merges the Resources of all modules; ours lie in a folder of their own there.
+    """
+    for folder in (
+        _MODULE_FOLDER / "Resources" / "MedNeXtSeg",
+        _MODULE_FOLDER.parent / "Resources",
+    ):
         if any((folder / name).is_dir() for name in ("Models", "Catalog", "SampleData")):
             return folder
     return None

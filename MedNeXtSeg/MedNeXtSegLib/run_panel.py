@@ -28,6 +28,7 @@ class RunPanel:
         self._ui, self._logic, self._measurements = ui, logic, measurements
         self._state = IDLE
         self._said = ""  # the end of the last run, or a message; until something is changed
+        self._standing = ""
         self._said_of: tuple[object, ...] = ()
         self.parameter: Callable[[], SegmentParameter] = SegmentParameter
         self.blocked: Callable[[], str] = lambda: ""  # why nothing can run, whatever is picked
@@ -47,6 +48,13 @@ class RunPanel:
         """Shows a message until something is changed."""
         self._said, self._said_of = f"{message} {hint}".strip(), self._key()
         self.update()
+
+    def notice(self, sentence: str, standing: bool = False) -> None:
+        """Shows a line about the device; a standing one stays over runs."""
+        if standing:
+            self._standing = sentence
+        self._ui.deviceNotice.text = sentence
+        self._ui.deviceNotice.visible = bool(sentence)
 
     def changed(self) -> None:
         """Something may have been picked: then what was said before is over."""
@@ -87,7 +95,7 @@ class RunPanel:
         """Starts a run with what the panel says."""
         parameter = self.parameter()
         parameter.require_valid()
-        self._ui.deviceNotice.visible = False
+        self.notice(self._standing)
         self._ui.progressBar.value = 0
         self._set_state(RUNNING)
         self._ui.statusLabel.text = _("Exporting the volume…")
@@ -164,8 +172,7 @@ class RunPanel:
         if device.startswith("cpu") and wanted != "cpu":
             reasons = [note for note in outcome.notes if "GPU" in note or "memory" in note]
             why = " ".join(reasons) or _("no usable GPU was found by PyTorch.")
-            self._ui.deviceNotice.text = _("It ran on the CPU: {why}").format(why=why)
-            self._ui.deviceNotice.visible = True
+            self.notice(_("It ran on the CPU: {why}").format(why=self._standing or why))
 
     def _undo(self) -> None:
         self._logic.undo()

@@ -26,7 +26,7 @@ from mednext_engine.jobs import protocol as p
 from .errors import CancelledError, UserError
 from .exporting import Exported, export_channels
 from .geometry import roi_box
-from .job_folder import JobFolder
+from .job_folder import JobFolder, sweep
 from .parameter import SegmentParameter
 from .placing import place_result
 from .sequences import TimePoints
@@ -114,6 +114,7 @@ class SegmentJob:
         self.parameter.require_valid()
         self._started = time.monotonic()
         try:
+            sweep(self._context.temporary_folder)
             self._folder = JobFolder(self._context.temporary_folder)
             self._watch()
             self._next_frame()

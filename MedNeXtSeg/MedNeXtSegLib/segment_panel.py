@@ -162,6 +162,8 @@ class SegmentPanel:
 
     def _doctored(self) -> None:
         self.log.doctor = self.install.doctor
+        if not self.install.missing.anything:
+            self.run.notice(" ".join(self.install.doctor.get("problems", [])), standing=True)
         self.run.update()
 
     def _installed(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -93,19 +92,6 @@ def a_live_panel(private_places: Path, a_module: Any, request: pytest.FixtureReq
     widget = a_panel if hasattr(a_panel, "ui") else a_panel.self()
     until(lambda: widget.ui.modelList.count > 0)
     return SimpleNamespace(ui=widget.ui, panel=widget.panel, widget=widget)
-
-
-@pytest.fixture(scope="session")
-def models_with_a_tiny_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models directory with one small real model. Written by another process: no torch here."""
-    folder = tmp_path_factory.mktemp("models")
-    code = (
-        "import sys, pathlib; from job_fixtures import write_tiny_model; "
-        "write_tiny_model(pathlib.Path(sys.argv[1]))"
-    )
-    environment = {"PYTHONPATH": f"{ROOT / 'Testing' / 'engine'}:{ROOT / 'Training'}"}
-    subprocess.run([sys.executable, "-c", code, str(folder / "tiny")], check=True, env=environment)
-    return folder
 
 
 def a_head(shape: tuple[int, int, int] = (12, 14, 16)) -> np.ndarray:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import slicer
 from panel_fixtures import *  # noqa: F403 - fixtures
 from panel_fixtures import ROOT, a_head, class_counts, settle, until
@@ -228,6 +231,59 @@ def test_reload_and_quit_leave_no_process(a_live_panel: Any, a_volume: Any, tmp_
     assert left == []
 
 
+@pytest.fixture
+def the_same_parts_afterwards() -> Iterator[None]:
+    """Reloading imports the parts anew; other tests go on with those that they imported."""
+    parts = {n: m for n, m in sys.modules.items() if n.startswith("MedNeXtSegLib.")}
+    yield
+    sys.modules.update(parts)
+    for name, module in parts.items():
+        setattr(sys.modules["MedNeXtSegLib"], name.partition(".")[2], module)
+
+
+def test_the_module_is_reloaded_in_mid_run(
+    the_same_parts_afterwards: None, a_live_panel: Any, a_volume: Any, a_scene: Any
+) -> None:
+    ui = a_live_panel.ui
+    a_volume("Head", a_head(), np.eye(4))
+    choose(ui, "slow")
+    until(lambda: ui.runButton.enabled)
+    before = class_counts(a_scene)
+    ui.runButton.click()
+    settle()
+    pid = a_live_panel.widget.logic.runs.context.client.pid
+    assert pid
+    a_live_panel.widget.onReload()
+    settle(0.3)
+    assert not Path(f"/proc/{pid}").exists()
+    assert class_counts(a_scene) == before
+    assert slicer.modules.MedNeXtSegWidget is not a_live_panel.widget
+
+
+def test_the_module_loads_in_well_under_a_second(a_scene: Any) -> None:
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import harness; harness.start();"
+        "from pathlib import Path; begin = time.perf_counter();"
+        "harness.load_module(Path(sys.argv[2])); loaded = time.perf_counter();"
+        "import slicer; slicer.util.getModuleWidget('MedNeXtSeg'); shown = time.perf_counter();"
+        "print(f'LOADED {loaded - begin:.3f} SHOWN {shown - loaded:.3f}', 'torch' in sys.modules,"
+        "flush=True); import os; os._exit(0)"
+    )
+    module = ROOT / "MedNeXtSeg" / "MedNeXtSeg.py"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(module)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    print(line)
+    _loaded, load, _shown, show, torch = line.split()
+    assert float(load) < 1
+    assert float(load) + float(show) < 3  # the panel is made when it is opened first
+    assert torch == "False"
+
+
 def test_the_scene_is_closed_in_mid_run(a_live_panel: Any, a_volume: Any, a_scene: Any) -> None:
     ui = a_live_panel.ui
     a_volume("Head", a_head(), np.eye(4))
@@ -388,5 +444,14 @@ def test_sample_data_loads_offline(a_live_panel: Any, a_scene: Any) -> None:
     node = selector(ui, 0).currentNode()
     assert node.GetName().startswith("Colin27_T1")
     assert node.GetImageData().GetNumberOfPoints() > 1_000_000
-    sources = slicer.modules.sampleDataSources
-    assert sources is not None
+
+
+def test_sample_data_is_registered_with_its_checksum(a_module: Any) -> None:
+    from MedNeXtSegLib import sample_data
+
+    sample_data.register(a_module.resourcePath("Icons"))
+    (source,) = slicer.modules.sampleDataSources["MedNeXtSeg"]
+    checksums = source["checksums"] if isinstance(source, dict) else source.checksums
+    assert "SHA256:a009051127f64dc3dd554d5f5b589870ea72106d9642c21b4e7093e478cfc309" in str(
+        checksums
+    )

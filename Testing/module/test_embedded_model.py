@@ -1,0 +1,98 @@
+"""The whole way with nothing pretended: sample volume, embedded model, the engine's own worker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from panel_fixtures import *  # noqa: F403 - fixtures
+from panel_fixtures import ROOT, until, voxels_in_world
+
+from MedNeXtSegLib.sample_data import load_sample  # isort: skip
+
+pytestmark = pytest.mark.skipif(
+    not any((ROOT / "Resources" / "Models").glob("*/plans.json")), reason="no embedded model here"
+)
+
+
+@pytest.fixture
+def a_real_panel(private_places: Path, a_panel: Any) -> Any:
+    """The panel with the engine's own worker, once the embedded model is listed."""
+    widget = a_panel if hasattr(a_panel, "ui") else a_panel.self()
+    until(lambda: widget.ui.modelList.count > 0, 60)
+    return widget
+
+
+def test_click_to_segmentation(a_real_panel: Any, a_scene: Any) -> None:
+    ui = a_real_panel.ui
+    ui.sampleDataButton.click()
+    until(lambda: ui.runButton.enabled)
+    times = []
+    for _click in range(2):
+        started = time.monotonic()
+        ui.runButton.click()
+        until(lambda: ui.runButton.text == "&Segment", 300)
+        times.append(time.monotonic() - started)
+        assert ui.statusLabel.text.startswith("Done in "), ui.statusLabel.text
+    print(f"first click {times[0]:.1f} s, second click {times[1]:.1f} s")
+    first = slicer.util.getNode("Colin27_T1 segmentation")
+    names = {
+        first.GetSegmentation().GetNthSegment(i).GetName()
+        for i in range(first.GetSegmentation().GetNumberOfSegments())
+    }
+    assert len(names) == 3
+    # Inside the head: every voxel found is brighter than air, and the brain's white matter lies
+    # around the origin of this atlas (Talairach-like space, millimetres).
+    volume = slicer.util.getNode("Colin27_T1")
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    for name in names:
+        points = voxels_in_world(first, name)
+        assert len(points) > 10_000
+        assert (points.min(axis=0) > np.array(bounds[::2]) - 1).all()
+        assert (points.max(axis=0) < np.array(bounds[1::2]) + 1).all()
+        assert np.abs(points.mean(axis=0)[0]) < 10  # both halves
+    assert "torch" not in sys.modules
+
+
+def test_the_logic_for_scripts(private_places: Path, a_module: Any, a_scene: Any) -> None:
+    from MedNeXtSeg import MedNeXtSegLogic
+
+    volume = load_sample(a_scene)
+    logic = MedNeXtSegLogic()
+    ended: list[Any] = []
+    stages: list[str] = []
+    job = logic.segment(
+        volume,
+        quality="fast",
+        wait=False,
+        onProgress=lambda progress: stages.append(progress.stage),
+        onFinished=ended.append,
+    )
+    assert not job.over
+    until(lambda: job.over, 300)
+    assert ended[0].state == "done", ended[0].message
+    assert stages
+    assert job.segmentation.GetSegmentation().GetNumberOfSegments() == 3
+    logic.undo()
+    assert a_scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    from MedNeXtSegLib.session import stop_shared_client
+
+    stop_shared_client()
+
+
+def test_the_self_test_of_the_module(private_places: Path, a_module: Any) -> None:
+    from MedNeXtSeg import MedNeXtSegTest
+
+    case = MedNeXtSegTest()
+    case.delayDisplay = lambda *arguments, **keywords: None
+    case.setUp()
+    case.test_segment_sample()
+    from MedNeXtSegLib.session import stop_shared_client
+
+    stop_shared_client()
