@@ -21,9 +21,11 @@ def engine_root() -> Path:
     found = importlib.util.find_spec(_PACKAGE)
     if found is not None and found.origin:
         return Path(found.origin).resolve().parents[1]
+    from slicer.i18n import tr as _  # not before: the package is imported outside of Slicer too
+
     raise UserError(
-        "The engine of MedNeXt Segmentation was not found beside the module.",
-        "Install the extension again from the Extensions Manager.",
+        _("The engine of MedNeXt Segmentation was not found beside the module."),
+        _("Install the extension again from the Extensions Manager."),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from .errors import UserError
 from .geometry import Grid, hardened_copy, own_grid
@@ -55,10 +56,20 @@ def export_channels(
         other = own_grid(copy)
         if not grid.same_as(other):
             raise UserError(
-                f"{copy.GetName()} (channel {name}) does not lie on the grid of "
-                f"{copies[0].GetName()}: {other} against {grid}.",
-                "Resample it to the first volume, for example with the module "
-                "'Resample Scalar/Vector/DWI Volume', then run again.",
+                _(
+                    "{volume} (channel {channel}) does not lie on the grid of {first}: "
+                    "{other} against {grid}."
+                ).format(
+                    volume=copy.GetName(),
+                    channel=name,
+                    first=copies[0].GetName(),
+                    other=other,
+                    grid=grid,
+                ),
+                _(
+                    "Resample it to the first volume, for example with the module "
+                    "'Resample Scalar/Vector/DWI Volume', then run again."
+                ),
             )
     needed = sum(c.GetImageData().GetActualMemorySize() * 1024 for c in copies)
     folder.require_space(int(needed * SPACE_FACTOR))
@@ -72,12 +83,20 @@ def require_scalar_image(volume: Any, name: str) -> None:
     """Raises UserError unless the node holds voxels of one number each."""
     image = volume.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
-        raise UserError(f"{volume.GetName()} (channel {name}) holds no image.", "Pick another one.")
+        raise UserError(
+            _("{volume} (channel {channel}) holds no image.").format(
+                volume=volume.GetName(), channel=name
+            ),
+            _("Pick another one."),
+        )
     if image.GetNumberOfScalarComponents() != 1:
         raise UserError(
-            f"{volume.GetName()} (channel {name}) has {image.GetNumberOfScalarComponents()} "
-            "numbers a voxel; a channel has one.",
-            "Convert it with the module 'Vector to Scalar Volume'.",
+            _(
+                "{volume} (channel {channel}) has {count} numbers a voxel; a channel has one."
+            ).format(
+                volume=volume.GetName(), channel=name, count=image.GetNumberOfScalarComponents()
+            ),
+            _("Convert it with the module 'Vector to Scalar Volume'."),
         )
 
 
@@ -94,6 +113,8 @@ def _write(copy: Any, path: Path) -> None:
     storage.UseCompressionOff()
     if not storage.WriteData(copy) or not path.is_file():
         raise UserError(
-            f"{copy.GetName()} could not be written to {path.parent}.",
-            "The disk may be full, or the temporary folder of Slicer's settings not writable.",
+            _("{volume} could not be written to {folder}.").format(
+                volume=copy.GetName(), folder=path.parent
+            ),
+            _("The disk may be full, or the temporary folder of Slicer's settings not writable."),
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from .errors import UserError
 
@@ -94,7 +95,8 @@ def roi_box(roi: Any, grid: Grid) -> tuple[list[int], list[int]]:
     size = np.array(roi.GetSize(), dtype=float)
     if not (size > 0).all():
         raise UserError(
-            f"The region of interest {roi.GetName()} has no size yet.", "Place it in a slice view."
+            _("The region of interest {name} has no size yet.").format(name=roi.GetName()),
+            _("Place it in a slice view."),
         )
     to_world = to_array(roi.GetObjectToWorldMatrix())
     signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
@@ -106,8 +108,10 @@ def roi_box(roi: Any, grid: Grid) -> tuple[list[int], list[int]]:
     low, high = np.maximum(low, 0), np.minimum(high, grid.dimensions)
     if not (low < high).all():
         raise UserError(
-            f"The region of interest {roi.GetName()} lies outside of the volume.",
-            "Move it onto the volume, or choose none.",
+            _("The region of interest {name} lies outside of the volume.").format(
+                name=roi.GetName()
+            ),
+            _("Move it onto the volume, or choose none."),
         )
     return low.tolist(), high.tolist()
 
@@ -146,7 +150,9 @@ def _resampled(copy: Any, to_world: Any) -> Any:
     scene.AddNode(copy)
     copy.SetAndObserveTransformNodeID(transform.GetID())
     if not copy.HardenTransform():
-        raise UserError(f"The transform of {copy.GetName()} could not be applied to a copy.")
+        raise UserError(
+            _("The transform of {name} could not be applied to a copy.").format(name=copy.GetName())
+        )
     result = slicer.vtkMRMLScalarVolumeNode()
     result.SetName(copy.GetName())
     result.SetAndObserveImageData(copy.GetImageData())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.util import arrayFromVolume, updateVolumeFromArray
 
 from .errors import UserError
@@ -42,7 +43,8 @@ def read_image(path: Path) -> LabelImage:
     storage.SetCenterImage(False)
     if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
         raise UserError(
-            f"The result {path.name} could not be read.", "The log may say why; run again."
+            _("The result {file} could not be read.").format(file=path.name),
+            _("The log may say why; run again."),
         )
     return LabelImage(np.array(arrayFromVolume(node)), own_grid(node))
 
@@ -110,13 +112,17 @@ def place_segments(
         if int(info["value"]) not in present:
             _empty(node, str(info["name"]), undo)
     for index, value in enumerate(present, start=1):
-        info = known.get(value, {"name": f"Label {value}", "color": (128, 174, 128)})
+        info = known.get(
+            value, {"name": _("Label {value}").format(value=value), "color": (128, 174, 128)}
+        )
         identifier = _segment_for(node, info, undo)
         lookup[value] = index
         ids.InsertNextValue(identifier)
         found.append(identifier)
     if found and not _import(node, LabelImage(lookup[image.values], image.grid), ids, logic):
-        raise UserError(f"Slicer could not import the labels into {node.GetName()}.")
+        raise UserError(
+            _("Slicer could not import the labels into {name}.").format(name=node.GetName())
+        )
     if segmentation.GetNumberOfSegments() and _shows_surface(node):
         node.CreateClosedSurfaceRepresentation()
     return found
@@ -128,8 +134,10 @@ def _require_label_maps(node: Any) -> None:
     held = segmentation.GetSourceRepresentationName()
     if segmentation.GetNumberOfSegments() and held != binary:
         raise UserError(
-            f"{node.GetName()} holds {held.lower() or 'no label maps'}, not label maps.",
-            "Pick another segmentation, or convert it in the module 'Segmentations'.",
+            _("{name} holds {kind}, not label maps.").format(
+                name=node.GetName(), kind=held.lower() or _("nothing")
+            ),
+            _("Pick another segmentation, or convert it in the module 'Segmentations'."),
         )
     if held != binary:
         segmentation.SetSourceRepresentationName(binary)
@@ -164,8 +172,8 @@ def _import(node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any) -
     parent = linear_to_world(node)
     if parent is None:
         raise UserError(
-            f"{node.GetName()} is under a transform that is not linear.",
-            "Pick another segmentation, or harden the transform.",
+            _("{name} is under a transform that is not linear.").format(name=node.GetName()),
+            _("Pick another segmentation, or harden the transform."),
         )
     carrier = slicer.vtkMRMLLabelMapVolumeNode()
     updateVolumeFromArray(carrier, image.values)

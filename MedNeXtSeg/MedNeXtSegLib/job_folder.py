@@ -9,8 +9,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 from .errors import UserError
 from .process import alive
+from .wording import size_text
 
 _NAME = re.compile(r"MedNeXtSeg-(\d+)-.*")
 
@@ -24,8 +27,13 @@ class JobFolder:
             made = tempfile.mkdtemp(prefix=f"MedNeXtSeg-{os.getpid()}-", dir=root)
         except OSError as error:
             raise UserError(
-                f"No folder for the run could be made in {root} ({error.strerror}).",
-                "Choose another temporary folder in Slicer's application settings, or free space.",
+                _("No folder for the run could be made in {folder} ({reason}).").format(
+                    folder=root, reason=error.strerror
+                ),
+                _(
+                    "Choose another temporary folder in Slicer's application settings, "
+                    "or free space."
+                ),
             ) from error
         self.path = Path(made)  # mkdtemp gives it mode 0700
 
@@ -34,9 +42,13 @@ class JobFolder:
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise UserError(
-                f"The disk is full: the run needs about {needed / 2**20:.0f} MB in "
-                f"{self.path.parent}, {free / 2**20:.0f} MB are free.",
-                "Free space, or choose another temporary folder in Slicer's application settings.",
+                _("The disk is full: the run needs {needed} in {folder}, {free} are free.").format(
+                    needed=size_text(needed), folder=self.path.parent, free=size_text(free)
+                ),
+                _(
+                    "Free space, or choose another temporary folder in Slicer's application "
+                    "settings."
+                ),
             )
 
     def remove(self) -> None:

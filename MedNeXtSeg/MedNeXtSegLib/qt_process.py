@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from .process import Command
 
@@ -74,11 +75,15 @@ class QtProcess:
         self._read_output()
         self._read_log()
         crashed = status == qt.QProcess.CrashExit
-        self._end("it was killed or crashed" if crashed else f"exit code {code}")
+        self._end(
+            _("it was killed or crashed") if crashed else _("exit code {code}").format(code=code)
+        )
 
     def _failed(self, error: object) -> None:
         if error == qt.QProcess.FailedToStart:
-            self._end(f"it could not be started: {self._process.errorString()}")
+            self._end(
+                _("it could not be started: {reason}").format(reason=self._process.errorString())
+            )
 
     def _end(self, how: str) -> None:
         if self._ended:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from mednext_engine.jobs import protocol as p
 
 from .errors import UserError
@@ -90,7 +92,8 @@ class WorkerClient:
         if not process.write(p.encode(request).encode("ascii")):
             self._jobs.pop(job.id, None)
             raise UserError(
-                "The worker does not listen.", "Try again; the log has what it said last."
+                _("The worker does not listen."),
+                _("Try again; the log has what it said last."),
             )
         return job
 
@@ -99,12 +102,16 @@ class WorkerClient:
         deadline = None if seconds is None else time.monotonic() + seconds
         while job.reply is None:
             if self._process is None:
-                self._finish(job.id, p.Error(job.id, LOST, "The worker ended."))
+                self._finish(job.id, p.Error(job.id, LOST, _("The worker ended.")))
                 continue
             self._process.wait(50)
             if deadline is not None and time.monotonic() > deadline and job.reply is None:
                 self.cancel(job)
-                raise UserError(f"The worker gave no answer within {seconds:g} s.")
+                raise UserError(
+                    _("The worker gave no answer within {seconds} s.").format(
+                        seconds=round(seconds)
+                    )
+                )
         return job.reply
 
     def cancel(self, job: Job) -> None:
@@ -162,7 +169,7 @@ class WorkerClient:
         if self._process is not None and self._process.running():
             return self._process
         if self._process is not None:
-            self._lost("it ended without a word")
+            self._lost(_("it ended without a word"))
         self._stopped = False
         self.ready = None
         self._reader = p.LineReader(p.REPLIES)
@@ -174,8 +181,8 @@ class WorkerClient:
         process.start(self._make_command())
         if self._process is not process:
             raise UserError(
-                "The worker could not be started.",
-                self.log[-1] if self.log else "The log may say why.",
+                _("The worker could not be started."),
+                self.log[-1] if self.log else _("The log may say why."),
             )
         return process
 
@@ -186,7 +193,7 @@ class WorkerClient:
             process.on_output = lambda data: None
             process.on_end = lambda how: None
             self._end_for_good(process)
-            self._lost("it was ended")
+            self._lost(_("it was ended"))
 
     def _end_for_good(self, process: WorkerProcess) -> None:
         if process.running():
@@ -201,14 +208,14 @@ class WorkerClient:
         """The process is gone: whoever waits for an answer is told."""
         self.log.append(f"The worker ended: {how}.")
         self._process, self.ready = None, None
-        sentence = f"The worker ended unexpectedly ({how})."
+        sentence = _("The worker ended unexpectedly ({how}).").format(how=how)
         unexpected = False
         for job in list(self._jobs.values()):
             if job.cancelled:
                 self._finish(job.id, p.Cancelled(job.id))
             else:
                 unexpected = True
-                hint = "It starts again by itself with the next run. The log may say more."
+                hint = _("It starts again by itself with the next run. The log may say more.")
                 self._finish(job.id, p.Error(job.id, LOST, sentence, hint))
         if unexpected or not self._jobs:
             self.on_lost(sentence)
