@@ -283,7 +283,10 @@ def main() -> None:
     names = arguments.rows or list(ROWS)
     where = machine()
     today = datetime.date.today().isoformat()
-    output = arguments.output or RESULTS / f"nnunet-{'all' if not arguments.rows else today}.md"
+    output = (
+        arguments.output
+        or RESULTS / f"nnunet{'' if not arguments.rows else '-' + '-'.join(names)}.md"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(arguments.work, Path(scratch))
         for name in names:

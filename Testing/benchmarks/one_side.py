@@ -39,7 +39,12 @@ def _official_layers() -> None:
 
 
 def peer(
-    inputs: list[str], output: str, model: str, folds: list[str], our_layers: bool = False
+    inputs: list[str],
+    output: str,
+    model: str,
+    folds: list[str],
+    our_layers: bool = False,
+    mirror: bool = False,
 ) -> dict[str, Any]:
     """nnU-Net's predictor in one process (no workers, which would only add to its memory)."""
     if not our_layers:
@@ -52,7 +57,7 @@ def peer(
 
     stages = {"imports": time.perf_counter() - STARTED}
     predictor = module.nnUNetPredictor(
-        use_mirroring=False,
+        use_mirroring=mirror,
         perform_everything_on_device=False,
         device=torch.device("cpu"),
         allow_tqdm=False,
