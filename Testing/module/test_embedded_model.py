@@ -60,6 +60,36 @@ def test_click_to_segmentation(a_real_panel: Any, a_scene: Any) -> None:
     assert "torch" not in sys.modules
 
 
+def test_a_model_goes_out_and_comes_in_as_a_zip(a_real_panel: Any, tmp_path: Path) -> None:
+    ui, panel = a_real_panel.ui, a_real_panel.panel
+    file = tmp_path / "Modell für Anna.zip"
+
+    class Dialogs:
+        def file_to_save(self, title: str, name: str, kinds: str) -> str:
+            return str(file)
+
+        def file_to_open(self, title: str, kinds: str) -> str:
+            return str(file)
+
+        def confirm(self, question: str) -> bool:
+            return True
+
+    panel.manage.dialogs = Dialogs()
+    ui.manageSection.collapsed = False
+    assert not ui.removeButton.enabled  # it ships with the extension
+    ui.exportButton.click()
+    until(lambda: "exported" in ui.manageStatus.text, 60)
+    assert file.stat().st_size > 100_000
+    ui.importFileButton.click()
+    until(lambda: ui.manageProgress.isHidden() and "export" not in ui.manageStatus.text, 90)
+    assert "imported" in ui.manageStatus.text, ui.manageStatus.text
+    until(lambda: ui.removeButton.enabled)  # the copy hides the one that ships
+    ui.removeButton.click()
+    until(lambda: "removed" in ui.manageStatus.text, 60)
+    until(lambda: not ui.removeButton.enabled)
+    assert ui.modelList.count == 1
+
+
 def test_the_logic_for_scripts(private_places: Path, a_module: Any, a_scene: Any) -> None:
     from MedNeXtSeg import MedNeXtSegLogic
 

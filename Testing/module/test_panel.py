@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -76,6 +77,19 @@ def test_there_is_no_style_sheet() -> None:
     assert "styleSheet" not in UI.read_text(encoding="utf-8")
     for file in (ROOT / "MedNeXtSeg").rglob("*.py"):
         assert "setStyleSheet" not in file.read_text(encoding="utf-8")
+
+
+def test_what_is_translated_is_a_literal_and_errors_are_translated() -> None:
+    for file in (ROOT / "MedNeXtSeg").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            first = node.args[0] if node.args else None
+            if node.func.id == "_":
+                assert isinstance(first, ast.Constant), f"{file.name}:{node.lineno}"
+            if node.func.id == "UserError":
+                plain = isinstance(first, (ast.Constant, ast.JoinedStr))
+                assert not plain, f"{file.name}:{node.lineno}: a sentence is not translatable"
 
 
 # ---- the way -----------------------------------------------------------------------------------
