@@ -156,3 +156,6 @@ def test_nothing_imports_torch_or_pip_at_file_scope() -> None:
     for file in [*(ROOT / "MedNeXtSeg").rglob("*.py")]:
         text = Path(file).read_text(encoding="utf-8")
         assert "import torch" not in text, file
+        for line in text.splitlines():
+            if line.lstrip().startswith(("import mednext", "from mednext")):
+                assert line.strip() == "from mednext_engine.jobs import protocol as p", file
