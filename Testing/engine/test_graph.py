@@ -61,9 +61,10 @@ def test_mednext(options, size):
     assert_equal(network, graph_mednext.mednext_graph(network, size), 2, size)
 
 
-def test_the_widest_layer_in_slabs_is_the_same(monkeypatch):
+@pytest.mark.parametrize("grn", [False, True])
+def test_the_widest_layer_in_slabs_is_the_same(monkeypatch, grn):
     torch.manual_seed(0)
-    network = with_every_parameter_at_work(MedNeXt(1, 3, channels=4, blocks=1))
+    network = with_every_parameter_at_work(MedNeXt(1, 3, channels=4, blocks=1, grn=grn))
     monkeypatch.setattr(graph_mednext, "LARGEST_HIDDEN_BYTES", 100_000)
     monkeypatch.setattr(graph_mednext, "SLAB_BYTES", 50_000)
     graph = graph_mednext.mednext_graph(network, (32, 32, 32))

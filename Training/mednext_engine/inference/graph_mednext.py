@@ -8,6 +8,7 @@ computed in slabs, so that it never exists at once.
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from ..networks.layers import GlobalResponseNorm
 from ..networks.mednext import MedNeXt, MedNeXtBlock
 from .graph_ops import (
+    SPACE,
     Node,
     array,
     channels,
@@ -99,28 +101,41 @@ def _expansion(block: MedNeXtBlock, x: Node, extra_bias: np.ndarray | float = 0.
     weight = weight * array(block.norm.weight)[None, :, None, None, None]
     out, out_bias = array(block.compress.weight), array(block.compress.bias) + extra_bias
     x = standardise(x, block.norm.eps)
+
+    def hidden(part: Node) -> Node:
+        return ops.gelu(pointwise(part, weight, bias), "erf")
+
     if isinstance(block.grn, GlobalResponseNorm):
-        hidden = ops.gelu(pointwise(x, weight, bias), "erf")
         out_bias = out_bias + out[:, :, 0, 0, 0] @ array(block.grn.beta).ravel()
-        return pointwise(_response(block.grn, hidden), out, out_bias)
-    done = [
-        pointwise(ops.gelu(pointwise(part, weight, bias), "erf"), out, out_bias)
-        for part in _slabs(x, len(weight))
-    ]
+        whole = _slabs(x, len(weight))
+        if len(whole) == 1:
+            y = hidden(x)
+            scale = _response(block.grn, ops.reduce_l2(y, integers(SPACE), True))
+            return pointwise(ops.multiply(y, scale), out, out_bias)
+        # The norm first, slab by slab, and the hidden layer a second time for what follows. The
+        # second cut is another one, or OpenVINO would find the two equal and keep the first.
+        squares = [ops.reduce_l2(hidden(part), integers(SPACE), True) for part in whole]
+        norm = ops.sqrt(reduce(ops.add, [ops.multiply(n, n) for n in squares]))
+        scale = _response(block.grn, norm)
+        parts = _slabs(x, len(weight), more=1)
+        done = [pointwise(ops.multiply(hidden(p), scale), out, out_bias) for p in parts]
+        return ops.concat(done, 2)
+    done = [pointwise(hidden(part), out, out_bias) for part in _slabs(x, len(weight))]
     return ops.concat(done, 2) if len(done) > 1 else done[0]
 
 
-def _slabs(x: Node, hidden: int) -> list[Node]:
+def _slabs(x: Node, hidden: int, more: int = 0) -> list[Node]:
     """Cuts `x` along its first axis where the hidden layer would be the largest tensor of all.
 
     That is the case in the last up block alone: its hidden layer is twice as wide as its input, at
-    full resolution. Everywhere else a cut would cost copies and save nothing.
+    full resolution. Everywhere else a cut would cost copies and save nothing. `more` asks for so
+    many slabs more than needed.
     """
     planes, *plane = spatial(x)
     total = 4 * hidden * planes * int(np.prod(plane))
     if total <= LARGEST_HIDDEN_BYTES:
         return [x]
-    count = min(planes, -(-total // SLAB_BYTES))
+    count = min(planes, -(-total // SLAB_BYTES) + more)
     edges = [planes * i // count for i in range(count + 1)]
     return [
         ops.slice(x, integers([a]), integers([b]), integers([1]), integers([2]))
@@ -128,11 +143,9 @@ def _slabs(x: Node, hidden: int) -> list[Node]:
     ]
 
 
-def _response(grn: GlobalResponseNorm, x: Node) -> Node:
-    """GRN without its shift beta, which the next layer's bias carries."""
-    norm = ops.reduce_l2(x, integers([2, 3, 4]), True)
+def _response(grn: GlobalResponseNorm, norm: Node) -> Node:
+    """What GRN multiplies each channel with, from its norm; the shift beta is left to the bias."""
     mean = ops.reduce_mean(norm, integers([1]), True)
     response = ops.divide(norm, ops.add(mean, constant(grn.eps)))
-    gamma = array(grn.gamma).reshape(1, channels(x), 1, 1, 1)
-    scale = ops.add(ops.multiply(response, constant(gamma)), constant(1.0))
-    return ops.multiply(x, scale)
+    gamma = array(grn.gamma).reshape(1, channels(norm), 1, 1, 1)
+    return ops.add(ops.multiply(response, constant(gamma)), constant(1.0))

@@ -19,7 +19,8 @@ from .grid import linear_axes
 from .head import Head
 from .resampling import Scheme
 
-LARGEST_LOGITS_BYTES = 192 * 2**20
+LARGEST_LOGITS_BYTES = 64 * 2**20
+PLANES_AT_ONCE = 16
 
 
 class Labeller:
@@ -57,6 +58,10 @@ class Labeller:
 
     def feed(self, start: int, planes: Tensor) -> None:
         """Takes (channels, k, y, x), the old planes from `start`; they follow those before."""
+        for offset in range(0, planes.shape[1], PLANES_AT_ONCE):
+            self._feed(start + offset, planes[:, offset : offset + PLANES_AT_ONCE])
+
+    def _feed(self, start: int, planes: Tensor) -> None:
         if self._planes is not None:
             planes = torch.cat([self._planes, planes], 1)
             start = self._start

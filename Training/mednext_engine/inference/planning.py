@@ -18,7 +18,7 @@ from .resampling import Scheme
 from .roi import Region, image_region, network_region, target_region
 from .sliding import Windows
 
-HALF_STORE_ABOVE = 2**29
+HALF_STORE_ABOVE = 2**27
 """Bytes of the windows' mean above which it is kept in half precision."""
 
 
