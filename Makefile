@@ -9,8 +9,10 @@ demo: $(VENV)/.demo
 	$(BIN)/mednext segment Resources/SampleData/Colin27_T1.nii.gz demo/Colin27_tissues.nii.gz --picture demo/Colin27_tissues.png --overwrite
 	@echo "Labels: demo/Colin27_tissues.nii.gz   Picture: demo/Colin27_tissues.png"
 
+# The module's tests have a process of their own, as Slicer has: it must never hold torch.
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest Testing/engine
+	$(BIN)/python -m pytest Testing/module
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

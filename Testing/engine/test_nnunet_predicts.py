@@ -143,7 +143,8 @@ def test_the_command_of_nnunet_predicts_from_the_folder(
         [sys.executable, "-c", program, *map(str, arguments)],
         env=nnunet_environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=300,
         check=False,
     )

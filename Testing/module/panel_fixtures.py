@@ -18,6 +18,16 @@ ROOT = HERE.parents[1]
 if str(ROOT / "MedNeXtSeg") not in sys.path:
     sys.path.insert(0, str(ROOT / "MedNeXtSeg"))
 
+HAD_TORCH = "torch" in sys.modules
+"""Whether other tests of this process had imported torch before those of the module began."""
+
+
+def assert_no_torch() -> None:
+    """Slicer's process must never hold torch (`make test` runs these tests in one of their own)."""
+    if HAD_TORCH:
+        pytest.skip("torch was imported by tests of the engine in this process")
+    assert "torch" not in sys.modules
+
 
 def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Lets Qt go on until `condition` holds."""

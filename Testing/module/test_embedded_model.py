@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from panel_fixtures import *  # noqa: F403 - fixtures
-from panel_fixtures import ROOT, until, voxels_in_world
+from panel_fixtures import ROOT, assert_no_torch, until, voxels_in_world
 
 from MedNeXtSegLib.sample_data import load_sample  # isort: skip
 
@@ -57,7 +56,7 @@ def test_click_to_segmentation(a_real_panel: Any, a_scene: Any) -> None:
         assert (points.min(axis=0) > np.array(bounds[::2]) - 1).all()
         assert (points.max(axis=0) < np.array(bounds[1::2]) + 1).all()
         assert np.abs(points.mean(axis=0)[0]) < 10  # both halves
-    assert "torch" not in sys.modules
+    assert_no_torch()
 
 
 def test_a_model_goes_out_and_comes_in_as_a_zip(a_real_panel: Any, tmp_path: Path) -> None:

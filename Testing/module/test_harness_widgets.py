@@ -49,12 +49,11 @@ def a_ui_file(folder: Path, text: str) -> str:
 
 def test_every_property_of_a_stand_in_is_one_of_the_real_widget() -> None:
     """A stand-in with a property of its own would let wrong code pass."""
-    from PySide6.QtCore import QMetaObject
-
     for name, kind in convert.custom_classes.items():
         if not issubclass(kind, convert.QtWidgets.QWidget) or name.startswith("qSlicer"):
             continue
-        meta: QMetaObject = kind.staticMetaObject
+        widget = kind()  # its meta object lives as long as it does
+        meta = widget.metaObject()
         own = [meta.property(i).name() for i in range(meta.propertyOffset(), meta.propertyCount())]
         assert set(own) <= set(api.members(name).properties), name
 

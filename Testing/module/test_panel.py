@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import slicer
 from panel_fixtures import *  # noqa: F403 - fixtures
-from panel_fixtures import ROOT, a_head, class_counts, settle, until
+from panel_fixtures import ROOT, a_head, assert_no_torch, class_counts, settle, until
 
 UI = ROOT / "MedNeXtSeg" / "Resources" / "UI" / "MedNeXtSeg.ui"
 INTERACTIVE = (
@@ -444,7 +444,7 @@ def test_it_is_usable_at_350_pixels(a_live_panel: Any, a_volume: Any) -> None:
 
 
 def test_no_torch_in_slicers_process(a_live_panel: Any) -> None:
-    assert "torch" not in sys.modules
+    assert_no_torch()
 
 
 def test_the_module_loads_without_a_main_window(a_panel: Any) -> None:
