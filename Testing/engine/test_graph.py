@@ -66,6 +66,7 @@ def test_the_widest_layer_in_slabs_is_the_same(monkeypatch, grn):
     torch.manual_seed(0)
     network = with_every_parameter_at_work(MedNeXt(1, 3, channels=4, blocks=1, grn=grn))
     monkeypatch.setattr(graph_mednext, "LARGEST_HIDDEN_BYTES", 100_000)
+    monkeypatch.setattr(graph_mednext, "LARGEST_GRN_BYTES", 100_000)
     monkeypatch.setattr(graph_mednext, "SLAB_BYTES", 50_000)
     graph = graph_mednext.mednext_graph(network, (32, 32, 32))
     assert any(op.get_type_name() == "Slice" for op in graph.get_ops())

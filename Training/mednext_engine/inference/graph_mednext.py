@@ -35,6 +35,9 @@ from .graph_ops import (
 from .openvino_runtime import ops, ov
 
 LARGEST_HIDDEN_BYTES = 640 * 2**20
+"""A hidden layer above this is computed in slabs of `SLAB_BYTES`."""
+LARGEST_GRN_BYTES = 96 * 2**20
+"""The same with GRN, which would hold the layer twice, before and after it."""
 SLAB_BYTES = 160 * 2**20
 
 
@@ -107,7 +110,7 @@ def _expansion(block: MedNeXtBlock, x: Node, extra_bias: np.ndarray | float = 0.
 
     if isinstance(block.grn, GlobalResponseNorm):
         out_bias = out_bias + out[:, :, 0, 0, 0] @ array(block.grn.beta).ravel()
-        whole = _slabs(x, len(weight))
+        whole = _slabs(x, len(weight), LARGEST_GRN_BYTES)
         if len(whole) == 1:
             y = hidden(x)
             scale = _response(block.grn, ops.reduce_l2(y, integers(SPACE), True))
@@ -117,25 +120,28 @@ def _expansion(block: MedNeXtBlock, x: Node, extra_bias: np.ndarray | float = 0.
         squares = [ops.reduce_l2(hidden(part), integers(SPACE), True) for part in whole]
         norm = ops.sqrt(reduce(ops.add, [ops.multiply(n, n) for n in squares]))
         scale = _response(block.grn, norm)
-        parts = _slabs(x, len(weight), more=1)
+        parts = _slabs(x, len(weight), LARGEST_GRN_BYTES, more=1)
         done = [pointwise(ops.multiply(hidden(p), scale), out, out_bias) for p in parts]
         return ops.concat(done, 2)
-    done = [pointwise(hidden(part), out, out_bias) for part in _slabs(x, len(weight))]
+    done = [
+        pointwise(hidden(part), out, out_bias)
+        for part in _slabs(x, len(weight), LARGEST_HIDDEN_BYTES)
+    ]
     return ops.concat(done, 2) if len(done) > 1 else done[0]
 
 
-def _slabs(x: Node, hidden: int, more: int = 0) -> list[Node]:
-    """Cuts `x` along its first axis where the hidden layer would be the largest tensor of all.
+def _slabs(x: Node, hidden: int, largest: int, more: int = 0) -> list[Node]:
+    """Cuts `x` along its first axis where the hidden layer would take more than `largest` bytes.
 
-    That is the case in the last up block alone: its hidden layer is twice as wide as its input, at
-    full resolution. Everywhere else a cut would cost copies and save nothing. `more` asks for so
-    many slabs more than needed.
+    Meant for the last up block, whose hidden layer is the largest tensor of all: twice as wide as
+    its input, at full resolution. Elsewhere a cut would cost copies and save nothing. `more` asks
+    for so many slabs more than needed.
     """
     planes, *plane = spatial(x)
     total = 4 * hidden * planes * int(np.prod(plane))
-    if total <= LARGEST_HIDDEN_BYTES:
+    if total <= largest:
         return [x]
-    count = min(planes, -(-total // SLAB_BYTES) + more)
+    count = min(planes, -(-total // min(SLAB_BYTES, largest // 3)) + more)
     edges = [planes * i // count for i in range(count + 1)]
     return [
         ops.slice(x, integers([a]), integers([b]), integers([1]), integers([2]))
