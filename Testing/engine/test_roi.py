@@ -15,8 +15,8 @@ from mednext_engine.inference.roi import (
     image_region,
     network_region,
     target_region,
-    tile_matters,
 )
+from mednext_engine.inference.windows import overlaps
 
 
 def a_volume(**kwargs) -> Volume:
@@ -118,8 +118,8 @@ def test_splines_reach_further() -> None:
 
 
 def test_tiles_that_matter() -> None:
-    region = (slice(10, 20), slice(10, 20), slice(10, 20))
+    bounds = ((10, 20), (10, 20), (10, 20))
     patch = (8, 8, 8)
-    assert tile_matters((3, 10, 19), patch, region)
-    assert not tile_matters((2, 10, 12), patch, region)
-    assert not tile_matters((12, 12, 20), patch, region)
+    assert overlaps((3, 10, 19), patch, bounds)
+    assert not overlaps((2, 10, 12), patch, bounds)
+    assert not overlaps((12, 12, 20), patch, bounds)

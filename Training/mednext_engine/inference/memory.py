@@ -49,12 +49,6 @@ def deciding_bytes(
     return labels + _FLOAT * _SLAB_BUFFERS * SLAB_VOXELS * workers()
 
 
-def probability_bytes(target_shape: Sequence[int], image_shape: Sequence[int]) -> int:
-    """Peak of writing probabilities one head at a time, on top of the logits."""
-    slab = _FLOAT * 4 * SLAB_VOXELS
-    return _FLOAT * (2 * math.prod(target_shape) + math.prod(image_shape)) + slab
-
-
 _PROGRAM = 450 * 2**20
 """Python, torch and OpenVINO themselves."""
 

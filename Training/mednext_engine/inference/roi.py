@@ -95,14 +95,3 @@ def network_region(region: Region, scheme: Scheme) -> Region:
         stop = math.ceil(part.stop * ratio) + _SPLINE_REACH
         parts.append(slice(max(start, 0), min(stop, n_in)))
     return parts[0], parts[1], parts[2]
-
-
-def tile_matters(start: Sequence[int], patch: Sequence[int], region: Region) -> bool:
-    """Whether the tile at `start` (z, y, x; network's grid) reaches into `region`.
-
-    With all tiles that matter, and only those, the region's result is that of the whole volume.
-    """
-    return all(
-        a < part.stop and a + n > part.start
-        for a, n, part in zip(start, patch, region, strict=True)
-    )
