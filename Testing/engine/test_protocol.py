@@ -43,6 +43,7 @@ def test_importing_the_protocol_loads_nothing_heavy():
         "mednext_engine.jobs",
         "mednext_engine.jobs.messages",
         "mednext_engine.jobs.protocol",
+        "mednext_engine.jobs.training_messages",
         "mednext_engine.jobs.values",
     ]
 

@@ -228,14 +228,3 @@ class Cancelled(Reply):
     run to its end: another `Segment` then waits for it, as its progress says."""
 
     type: ClassVar[str] = "cancelled"
-
-
-# ---- by their type -------------------------------------------------------------------------
-
-
-def _by_type(base: type[Message]) -> dict[str, type[Message]]:
-    return {kind.type: kind for kind in base.__subclasses__()}
-
-
-REQUESTS = _by_type(Request)
-REPLIES = _by_type(Reply)

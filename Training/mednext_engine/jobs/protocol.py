@@ -9,9 +9,10 @@ then exactly one of `result`, `error`, `cancelled`. `cancel` names the job to st
 of its own: the stopped job answers. Replies without a job (`""`) are `ready`, sent once at
 start, and `error` about a line that named none.
 
-This module is all that a face needs: below it are the standard library, `messages`, `values` and
-`errors`. Every field of a message is checked for its type when a line is read, so that what comes
-out of `decode` can be used as it is. Errors are values: `Error.code` is one of `ERROR_CODES`.
+This module is all that a face needs: below it are the standard library, `messages`,
+`training_messages`, `values` and `errors`. Every field of a message is checked for its type when a
+line is read, so that what comes out of `decode` can be used as it is. Errors are values:
+`Error.code` is one of `ERROR_CODES`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from .messages import (
     ERROR_CODES,
     MAX_JOB,
     MAX_LINE,
-    REPLIES,
-    REQUESTS,
     VERSION,
     Cancel,
     Cancelled,
@@ -53,14 +52,30 @@ from .messages import (
     Unload,
     Verify,
 )
+from .training_messages import (
+    CheckFinetune,
+    Epoch,
+    Finetune,
+    Preview,
+    RemoveRun,
+    Runs,
+    StopTraining,
+)
 from .values import (
+    BeforeAfter,
     CatalogueEntry,
+    CheckValue,
     DeviceInfo,
     DoctorValue,
+    EstimateInfo,
+    FinetuneValue,
     LabelInfo,
+    LabelMatch,
     ModelSummary,
     PackageInfo,
+    ProblemInfo,
     Roi,
+    RunInfo,
     SegmentOptions,
     SegmentValue,
 )
@@ -72,18 +87,26 @@ __all__ = [
     "REPLIES",
     "REQUESTS",
     "VERSION",
+    "BeforeAfter",
     "Cancel",
     "Cancelled",
     "Catalogue",
     "CatalogueEntry",
+    "CheckFinetune",
+    "CheckValue",
     "DeviceInfo",
     "Doctor",
     "DoctorValue",
     "Download",
+    "Epoch",
     "Error",
+    "EstimateInfo",
     "Export",
+    "Finetune",
+    "FinetuneValue",
     "Import",
     "LabelInfo",
+    "LabelMatch",
     "LineReader",
     "Message",
     "MessageError",
@@ -91,22 +114,36 @@ __all__ = [
     "ModelSummary",
     "Models",
     "PackageInfo",
+    "Preview",
+    "ProblemInfo",
     "Progress",
     "Ready",
     "Remove",
+    "RemoveRun",
     "Reply",
     "Request",
     "Result",
     "Roi",
+    "RunInfo",
+    "Runs",
     "Segment",
     "SegmentOptions",
     "SegmentValue",
     "Shutdown",
+    "StopTraining",
     "Unload",
     "Verify",
     "decode",
     "encode",
 ]
+
+
+def _by_type(base: type[Message]) -> dict[str, type[Message]]:
+    return {kind.type: kind for kind in base.__subclasses__()}
+
+
+REQUESTS = _by_type(Request)
+REPLIES = _by_type(Reply)
 
 
 class MessageError(ProtocolError):

@@ -141,3 +141,80 @@ class DoctorValue(TypedDict, total=False):
     packages: list[PackageInfo]
     devices: list[DeviceInfo]
     problems: list[str]
+
+
+# ---- fine-tuning ---------------------------------------------------------------------------------
+
+
+class ProblemInfo(TypedDict):
+    """`level` is "error" (cannot start), "warning" or "info"; `case` is empty where it is of all
+    cases; `hint` says what to do."""
+
+    level: str
+    case: str
+    message: str
+    hint: str
+
+
+class LabelMatch(TypedDict):
+    """What becomes of a label: "matched" keeps what the base model learned as `base`, "new" starts
+    afresh, "dropped" is one of the base model's that the new one will not have."""
+
+    name: str
+    state: str
+    base: str | None
+
+
+class EstimateInfo(TypedDict, total=False):
+    """What a training will take: `seconds` is None where this device was not measured; `patch` is
+    in voxels along the axes of the plan; `disk_bytes` are freed again when it is done."""
+
+    seconds: float | None
+    memory_bytes: int
+    disk_bytes: int
+    device: str
+    patch: list[int]
+    batch: int
+    steps: int
+
+
+class CheckValue(TypedDict, total=False):
+    """Of `CheckFinetune`. `validation` says in a sentence what the model will be measured on."""
+
+    problems: list[ProblemInfo]
+    labels: list[LabelMatch]
+    validation: str
+    estimate: EstimateInfo | None
+    can_start: bool
+
+
+class BeforeAfter(TypedDict):
+    """Dice (0 to 1) on held-out voxels, of the base model and of the fine-tuned one; None where the
+    base model does not know the label, or nothing of it was held out."""
+
+    label: str
+    before: float | None
+    after: float | None
+
+
+class FinetuneValue(TypedDict, total=False):
+    """Of `Finetune`. `held_out` says in a sentence what was measured; `reason` is why the training
+    ended: "finished", "plateau" or "stopped"."""
+
+    model: ModelSummary
+    before_after: list[BeforeAfter]
+    held_out: str
+    reason: str
+    notes: list[str]
+    seconds: float
+
+
+class RunInfo(TypedDict):
+    """`state` is "new", "running", "interrupted", "finished" or "failed"; `fraction` is of the
+    training, 0 to 1; `model` is the id of the model it made."""
+
+    folder: str
+    name: str
+    state: str
+    fraction: float
+    model: str | None
