@@ -53,7 +53,7 @@ class CaseFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All cases: `facts` of those that could be read, `problems` of all (those of the facts too)."""
+    """All cases: `facts` of those that could be read, `problems` of all of them."""
 
     facts: tuple[CaseFacts, ...]
     problems: tuple[Problem, ...]
