@@ -22,6 +22,9 @@ _PLAIN_FILES = (
     "README.md",
     "README.txt",
     "NOTICE",
+    "report.md",
+    "curves.csv",
+    "curves.png",
 )
 _CHECKPOINT_FILE = re.compile(r"fold_(\d{1,3}|all)/checkpoint_(final|best)\.pth")
 

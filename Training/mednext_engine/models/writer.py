@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 TRAINER = "nnUNetTrainer"
 PLANS_NAME = "nnUNetPlans"
+READER = "SimpleITKIO"
+TURNING_READER = "NibabelIOWithReorient"
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def write_model(
     regions_class_order: Sequence[int] | None = None,
     training: Training | None = None,
     half: bool = False,
+    reader: str = READER,
     licence_text: str = "",
     readme: str = "",
+    extra_files: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Model:
     """Writes `plans.json`, `dataset.json`, one checkpoint a fold and `mednext.json`.
@@ -79,7 +83,11 @@ def write_model(
             `files` are filled in here.
         regions_class_order: needed with regions.
         half: stores floating weights as fp16, where none of a tensor overflows.
+        reader: the class with which nnU-Net reads images; `TURNING_READER` turns them to RAS, as
+            a model needs whose card says that orientation.
         licence_text, readme: written as LICENSE and README.md.
+        extra_files: relative path (with "/") -> content of further files, written as they are.
+            Only those of `layout.is_model_file` are part of the model.
         overwrite: replaces a folder that is already there.
 
     Raises:
@@ -90,7 +98,7 @@ def write_model(
     training = training or Training()
     dataset_json = _dataset_json(labels, channel_names, regions_class_order, training, card)
     read_labels(dataset_json)
-    plans_json = plans_from(plan, training)
+    plans_json = plans_from(plan, training, reader)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already.", "Choose another name, or replace it.")
     try:
@@ -114,9 +122,11 @@ def write_model(
                 half=half,
                 extra=training.extra,
             )
-        for name, text in (("LICENSE", licence_text), ("README.md", readme)):
-            if text:
-                write_bytes(temporary / name, text.encode("utf-8"))
+        texts = {"LICENSE": licence_text, "README.md": readme}
+        further = {name: text.encode("utf-8") for name, text in texts.items() if text}
+        for name, content in {**further, **(extra_files or {})}.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            write_bytes(temporary / name, content)
         card = replace(card, title=card.title or target.name, configuration=plan.configuration)
         write_card(temporary, card)
         _check_written(temporary)
@@ -161,7 +171,9 @@ def replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def plans_from(plan: Plan, training: Training | None = None) -> dict[str, Any]:
+def plans_from(
+    plan: Plan, training: Training | None = None, reader: str = READER
+) -> dict[str, Any]:
     """The content of a `plans.json` (nnU-Net v2's present format) with this one configuration."""
     training = training or Training()
     shape = training.median_shape or plan.patch_size
@@ -190,7 +202,7 @@ def plans_from(plan: Plan, training: Training | None = None) -> dict[str, Any]:
         "plans_name": PLANS_NAME,
         "original_median_spacing_after_transp": list(plan.spacing),
         "original_median_shape_after_transp": [int(v) for v in shape],
-        "image_reader_writer": "SimpleITKIO",
+        "image_reader_writer": reader,
         "transpose_forward": list(plan.transpose_forward),
         "transpose_backward": list(plan.transpose_backward),
         "configurations": {plan.configuration: configuration},

@@ -16,9 +16,8 @@ from synthesis import SPACING
 from train import NETWORK
 
 from mednext_engine.models.card import Card, LabelCard
-from mednext_engine.models.jsonfile import write_json
 from mednext_engine.models.plan import Plan
-from mednext_engine.models.writer import Training, write_card, write_model
+from mednext_engine.models.writer import TURNING_READER, Training, write_model
 
 ANATOMY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^{category}~SCT^{type}"
@@ -84,14 +83,6 @@ def provenance(state: dict[str, Any], results: Path | None, note: str) -> dict[s
     return content
 
 
-def turn_images(folder: Path, card: Card) -> None:
-    """Makes nnU-Net turn images to the patient's axes (RAS), as the synthetic ones are."""
-    plans = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
-    plans["image_reader_writer"] = "NibabelIOWithReorient"
-    write_json(folder / "plans.json", plans)
-    write_card(folder, card)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
@@ -138,10 +129,10 @@ def main() -> None:
         card=card,
         training=Training("Dataset001_BrainTissueMR", mirror_axes=(2,), median_shape=(91, 109, 91)),
         half=True,
+        reader=TURNING_READER,  # the synthetic images lie in the patient's axes, RAS
         licence_text=notice,
         overwrite=True,
     )
-    turn_images(model.path, card)
     size = sum(f.stat().st_size for f in model.path.rglob("*") if f.is_file())
     print(f"{model.path}: {size / 1e6:.2f} MB, {state['step']} steps")
 
