@@ -6,6 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,17 +135,14 @@ def _read_locations(kept: Path, labels: Path) -> Locations | None:
 
 
 def _write_locations(kept: Path, labels: Path, found: Locations) -> None:
-    arrays = {f"class_{c}": voxels for c, voxels in found.classes.items()}
+    arrays: dict[str, Any] = {f"class_{c}": voxels for c, voxels in found.classes.items()}
+    arrays["stamp"] = _stamp(labels)
+    arrays["classes"] = np.array(list(found.classes), np.int64)
+    arrays["annotated"] = found.annotated
+    arrays["complete"] = np.array(found.complete)
+    arrays["box"] = np.array([found.low, found.high], np.int64)
     try:
         with replacing(kept) as temporary:
-            np.savez(
-                temporary,
-                stamp=_stamp(labels),
-                classes=np.array(list(found.classes), np.int64),
-                annotated=found.annotated,
-                complete=np.array(found.complete),
-                box=np.array([found.low, found.high], np.int64),
-                **arrays,
-            )
+            np.savez(temporary, **arrays)
     except OSError:
         return  # a full disk or a read-only folder costs a little time at the next start only

@@ -10,7 +10,8 @@ from ..errors import InputError
 Part = Literal["all", "decoder", "decoder+stem"]
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Checkpointing = Literal["block", "expansion"] | None
+Checkpointing = Literal["finest", "expansion", "block"] | None
+"""Nothing; expansion branches of the two finest levels; all of them; whole blocks (slowest)."""
 
 
 @dataclass(frozen=True)
