@@ -27,11 +27,24 @@ def read_label_map(path: Path, like: Volume) -> tuple[np.ndarray, float]:
     """Label values (z, y, x), uint16, and how far (mm) the corners are from those of `like`.
 
     Raises:
-        InputError: not a label map (values that are not whole, negative, above 65535, or too many
-            different ones), not readable, or not on the grid of `like`.
+        InputError: see `read_values`; or not on the grid of `like`.
     """
     image = images._read_image(path)
     distance = grid_distance(like, image, path.name)
+    return _values(image, path), distance
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Label values (z, y, x), uint16.
+
+    Raises:
+        InputError: not readable, or not a label map (values that are not whole, negative, above
+            65535, or too many different ones).
+    """
+    return _values(images._read_image(path), path)
+
+
+def _values(image: sitk.Image, path: Path) -> np.ndarray:
     array = sitk.GetArrayFromImage(image)
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -47,7 +60,7 @@ def read_label_map(path: Path, like: Volume) -> tuple[np.ndarray, float]:
     different = int(np.count_nonzero(np.bincount(labels.ravel())))
     if different > MAX_LABELS:
         raise _no_labels(path, f"{different} different values; {MAX_LABELS} labels are possible")
-    return labels, distance
+    return labels
 
 
 def _no_labels(path: Path, what: str) -> InputError:
@@ -102,9 +115,6 @@ def segment_names(path: Path) -> dict[int, str]:
         if match and value.isdigit() and 0 < int(value) <= MAX_VALUE:
             found[int(value)] = image.GetMetaData(key).strip()[:200]
     if not found:
-        array = sitk.GetArrayFromImage(image)
-        values = np.unique(array)
-        if len(values) > MAX_LABELS or values[0] < 0 or (values != np.rint(values)).any():
-            raise _no_labels(path, "values that cannot be labels")
+        values = np.unique(_values(image, path))
         found = {int(value): f"Label {int(value)}" for value in values if value != 0}
     return found

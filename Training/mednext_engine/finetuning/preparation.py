@@ -211,13 +211,22 @@ def _prepared(folder: Path, content: Mapping[str, object]) -> Prepared:
     )
 
 
+def read_index(folder: Path) -> Prepared:
+    """What the index of a prepared folder says; whether the arrays are there is not asked.
+
+    Raises:
+        ModelError, InputError: there is no index, or it is damaged.
+    """
+    return _prepared(Path(folder), read_json(Path(folder) / INDEX))
+
+
 def open_prepared(folder: Path) -> Prepared | None:
     """What an earlier run wrote, for resuming; None where it is missing, damaged or unfinished.
 
     The original images and label files are not needed for it.
     """
     try:
-        prepared = _prepared(Path(folder), read_json(Path(folder) / INDEX))
+        prepared = read_index(folder)
         for case in (*prepared.train, *prepared.validation):
             case.open()
     except EngineError:
@@ -225,7 +234,7 @@ def open_prepared(folder: Path) -> Prepared | None:
     return prepared
 
 
-def prepared_bytes(job: Job, plan: Plan) -> int:
+def prepared_bytes(job: Job, plan: Plan, orientation: str = "") -> int:
     """Disk space (bytes) that `prepare_cases` takes at most, from the images' headers.
 
     Images that cannot be read count nothing; a DICOM series is counted by its files.

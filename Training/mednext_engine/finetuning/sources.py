@@ -201,7 +201,7 @@ def _channels_of(name: str, images: Mapping[str, Path]) -> tuple[Path, ...]:
     """The files of an image: `name` itself, or `name_0000`, `name_0001`, ..."""
     if name in images:
         return (images[name],)
-    files = []
+    files: list[Path] = []
     while (key := f"{name}_{len(files):04d}") in images:
         files.append(images[key])
     return tuple(files)

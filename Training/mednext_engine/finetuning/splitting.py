@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from .annotation import UNKNOWN
 from .facts import CaseFacts
+from .problems import counted
 
 _SHARE = 0.2
 """Of the cases, or of one case, that validates."""
@@ -98,8 +99,8 @@ def _apart(cases: Sequence[CaseFacts], held: Sequence[CaseFacts], how: str) -> S
     train = tuple(case.id for case in cases if case.id not in validate)
     one = len(validate) == 1
     sentence = (
-        f"{_count(len(train), 'case')} {'is' if len(train) == 1 else 'are'} trained on; the "
-        f"figures are measured on {_count(len(validate), 'other')} ({', '.join(validate[:5])}"
+        f"{counted(len(train), 'case')} {'is' if len(train) == 1 else 'are'} trained on; the "
+        f"figures are measured on {counted(len(validate), 'other')} ({', '.join(validate[:5])}"
         f"{', ...' if len(validate) > 5 else ''}; {how}), which {'is' if one else 'are'} not."
     )
     return Split(train, validate, {}, sentence)
@@ -241,7 +242,3 @@ def _plane(direction: Sequence[float], axis: int) -> str:
     """What slices across an array axis are called."""
     column = np.abs(np.asarray(direction, dtype=float).reshape(3, 3)[:, 2 - axis])
     return ("sagittal", "coronal", "axial")[int(np.argmax(column))]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
