@@ -58,9 +58,13 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self.panel = None
+        self.finetune = None
+        self.quitGuard = None
 
     def setup(self):
         from MedNeXtSegLib.dialogs import Dialogs
+        from MedNeXtSegLib.finetune_panel import FinetunePanel
+        from MedNeXtSegLib.quit_guard import QuitGuard
         from MedNeXtSegLib.segment_panel import SegmentPanel
 
         super().setup()
@@ -70,6 +74,16 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         root.setMRMLScene(slicer.mrmlScene)
         self.logic = MedNeXtSegLogic()
         self.panel = SegmentPanel(self.ui, self.logic.runs, Dialogs(root))
+        tab = slicer.util.loadUI(self.resourcePath("UI/MedNeXtSegFineTune.ui"))
+        self.ui.tabs.addTab(tab, _("Fine-tune"))
+        self.fineTuneUi = slicer.util.childWidgetVariables(tab)
+        tab.setMRMLScene(slicer.mrmlScene)
+        self.finetune = FinetunePanel(
+            self.fineTuneUi, self.logic.trainings, self.panel, Dialogs(root)
+        )
+        window = slicer.util.mainWindow()
+        if window:
+            self.quitGuard = QuitGuard(window, self.finetune.may_quit)
         scene = slicer.vtkMRMLScene
         self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self._scene_loads)
@@ -79,31 +93,39 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         from MedNeXtSegLib.settings import SceneSettings
 
-        self.panel.enter(SceneSettings(self.logic.getParameterNode()))
+        settings = SceneSettings(self.logic.getParameterNode())
+        self.panel.enter(settings)
+        self.finetune.enter(settings)
 
     def cleanup(self):
         """At reload and when Slicer quits: no process, file or observer of ours is left."""
         from MedNeXtSegLib.session import stop_shared_client
 
         self.removeObservers()
-        if self.panel is not None:
-            self.panel.close()
+        if self.quitGuard is not None:
+            self.quitGuard.stop()
+        for panel in (self.finetune, self.panel):
+            if panel is not None:
+                panel.close()
         stop_shared_client()
 
     def onReload(self):
         """Reloads the parts too; Slicer itself reloads this file only."""
         self.cleanup()
-        self.panel = None
-        for name in [name for name in sys.modules if name.startswith("MedNeXtSegLib.")]:
+        self.panel = self.finetune = self.quitGuard = None
+        # The package itself too: its attributes are the old parts, which `from . import` finds.
+        for name in [name for name in sys.modules if name.split(".")[0] == "MedNeXtSegLib"]:
             del sys.modules[name]
         importlib.invalidate_caches()
         super().onReload()
 
     def _scene_closes(self, caller, event):
         self.panel.leave()
+        self.finetune.leave()
 
     def _scene_loads(self, caller, event):
         self.panel.pause()
+        self.finetune.pause()
 
     def _scene_changed(self, caller, event):
         # The selectors learn of the scene's nodes by the same event; they come first.
@@ -118,14 +140,18 @@ class MedNeXtSegLogic(ScriptedLoadableModuleLogic):
     """Segmentation for scripts and notebooks; the panel uses it too."""
 
     def __init__(self):
+        from MedNeXtSegLib.finetune_job import TrainingContext
+        from MedNeXtSegLib.finetune_logic import FinetuneLogic
         from MedNeXtSegLib.segment_job import Context
         from MedNeXtSegLib.segment_logic import SegmentLogic
-        from MedNeXtSegLib.session import shared_client
+        from MedNeXtSegLib.session import shared_client, training_client
 
         super().__init__()
         logic = slicer.modules.segmentations.logic()
         folder = slicer.app.temporaryPath
         self.runs = SegmentLogic(Context(shared_client(), slicer.mrmlScene, logic, folder))
+        training = TrainingContext(training_client(), slicer.mrmlScene, qt.QTimer.singleShot)
+        self.trainings = FinetuneLogic(training, shared_client())
 
     def models(self):
         """The installed models, as dictionaries with "id", "title", "channels", "labels"…"""

@@ -36,6 +36,12 @@ class Dialogs:
             return False
         return bool(slicer.util.confirmOkCancelDisplay(question))
 
+    def confirm_quit(self, question: str) -> bool:
+        """In testing mode Slicer may always be closed."""
+        if slicer.app.testingEnabled():
+            return True
+        return bool(slicer.util.confirmOkCancelDisplay(question))
+
     def confirm_installation(self, question: str, extra: str) -> tuple[bool, bool]:
         """Whether to install, and whether the extra offer (no question where empty) is taken."""
         if slicer.app.testingEnabled():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import qt
@@ -35,6 +35,8 @@ class SegmentPanel:
     def __init__(self, ui: Any, logic: SegmentLogic, dialogs: Dialogs) -> None:
         self._logic = logic
         self._settings: SceneSettings | None = None
+        self.on_models: Callable[[], None] = lambda: None
+        self.on_doctored: Callable[[], None] = lambda: None
         client = logic.context.client
         self.guard = Guard(self._report)
         self.models_logic = ModelsLogic(client)
@@ -142,6 +144,7 @@ class SegmentPanel:
     def _models_changed(self) -> None:
         self.models.fill()
         self.manage.fill()
+        self.on_models()
 
     def _model_chosen(self) -> None:
         model = self.models.model
@@ -165,6 +168,7 @@ class SegmentPanel:
         if not self.install.missing.anything:
             self.run.notice(" ".join(self.install.doctor.get("problems", [])), standing=True)
         self.run.update()
+        self.on_doctored()
 
     def _installed(self) -> None:
         self.models_logic.refresh()

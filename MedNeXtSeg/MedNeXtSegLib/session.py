@@ -1,4 +1,4 @@
-"""The one worker of this Slicer, shared by the panel and by scripts."""
+"""The workers of this Slicer, shared by the panel and by scripts: one segments, one trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from .qt_process import QtProcess
 from .worker_client import WorkerClient
 from .worker_command import worker_command
 
+TRAINING_CANCEL_SECONDS = 20.0  # an epoch's end is written, a large step runs to its own
 _client: WorkerClient | None = None
+_training_client: WorkerClient | None = None
 
 
 def shared_client() -> WorkerClient:
@@ -21,10 +23,24 @@ def shared_client() -> WorkerClient:
     return _client
 
 
+def training_client() -> WorkerClient:
+    """The client of the process that trains, so that Segment works meanwhile."""
+    global _training_client
+    shared_client()  # it is stopped together with that one
+    if _training_client is None:
+        _training_client = WorkerClient(
+            QtProcess, worker_command, qt.QTimer.singleShot, TRAINING_CANCEL_SECONDS
+        )
+    return _training_client
+
+
 def stop_shared_client() -> None:
-    """Ends the worker: at reload and when Slicer quits. The next `shared_client` is a new one."""
-    global _client
-    client, _client = _client, None
-    if client is not None:
+    """Ends the workers: at reload and when Slicer quits. The next `shared_client` is a new one."""
+    global _client, _training_client
+    clients = (_client, _training_client)
+    _client = _training_client = None
+    if clients[0] is not None:
         slicer.app.disconnect("aboutToQuit()", stop_shared_client)
-        client.stop()
+    for client in clients:
+        if client is not None:
+            client.stop()

@@ -1,7 +1,7 @@
 """The client of the worker: one resident process, asked by messages, restarted when it dies.
 
 Everything happens on the main thread: requests are written, replies arrive as callbacks. The
-process starts with the first request. A job that does not stop within `CANCEL_SECONDS` of being
+process starts with the first request. A job that does not stop within some seconds of being
 cancelled is stopped by killing the process; it starts again with the next request.
 """
 
@@ -28,6 +28,7 @@ LOG_LINES = 400
 LOST = "worker"  # the code of an error that says the worker ended; the protocol has no such code
 
 Reply = p.Result | p.Error | p.Cancelled
+News = p.Epoch | p.Preview  # what a training tells in mid-run, beside its progress
 Schedule = Callable[[int, Callable[[], None]], None]  # milliseconds, what to do then
 
 
@@ -39,6 +40,7 @@ class Job:
     request: p.Request
     on_end: Callable[[Reply], None]
     on_progress: Callable[[p.Progress], None]
+    on_news: Callable[[News], None] = lambda news: None
     reply: Reply | None = None
     cancelled: bool = False
 
@@ -54,12 +56,18 @@ class WorkerClient:
         make_process: makes a process that was not started yet.
         make_command: what to start; asked anew at each start.
         schedule: calls something later on the main thread (`qt.QTimer.singleShot` in Slicer).
+        cancel_seconds: how long a cancelled job may take before the process is killed.
     """
 
     def __init__(
-        self, make_process: MakeProcess, make_command: Callable[[], Command], schedule: Schedule
+        self,
+        make_process: MakeProcess,
+        make_command: Callable[[], Command],
+        schedule: Schedule,
+        cancel_seconds: float = CANCEL_SECONDS,
     ) -> None:
         self._make_process = make_process
+        self._cancel_seconds = cancel_seconds
         self._make_command = make_command
         self._schedule = schedule
         self._process: WorkerProcess | None = None
@@ -79,6 +87,7 @@ class WorkerClient:
         request: p.Request,
         on_end: Callable[[Reply], None] = lambda reply: None,
         on_progress: Callable[[p.Progress], None] = lambda progress: None,
+        on_news: Callable[[News], None] = lambda news: None,
     ) -> Job:
         """Sends a request; its job name is chosen here. `on_end` is called exactly once.
 
@@ -86,7 +95,7 @@ class WorkerClient:
         """
         self._serial += 1
         request = replace(request, job=str(self._serial))
-        job = Job(request.job, request, on_end, on_progress)
+        job = Job(request.job, request, on_end, on_progress, on_news)
         process = self._running_process()
         self._jobs[job.id] = job
         if not process.write(p.encode(request).encode("ascii")):
@@ -115,7 +124,7 @@ class WorkerClient:
         return job.reply
 
     def cancel(self, job: Job) -> None:
-        """Asks to stop; after `CANCEL_SECONDS` without an answer the worker is killed."""
+        """Asks to stop; after `cancel_seconds` without an answer the worker is killed."""
         if job.over or job.cancelled:
             return
         job.cancelled = True
@@ -123,7 +132,12 @@ class WorkerClient:
         if process is None or not process.write(p.encode(p.Cancel(job.id)).encode("ascii")):
             self._kill()
             return
-        self._schedule(int(CANCEL_SECONDS * 1000), lambda: self._insist(job, process))
+        self._schedule(int(self._cancel_seconds * 1000), lambda: self._insist(job, process))
+
+    def stop_training(self, job: Job) -> None:
+        """Asks a training to end now and keep its best; it answers with its result."""
+        if not job.over and self._process is not None:
+            self._process.write(p.encode(p.StopTraining(job.id)).encode("ascii"))
 
     def _insist(self, job: Job, process: WorkerProcess) -> None:
         if not job.over and self._process is process:
@@ -236,6 +250,10 @@ class WorkerClient:
                 job = self._jobs.get(message.job)
                 if job is not None and not job.cancelled:
                     self._call(job.on_progress, message)
+            elif isinstance(message, (p.Epoch, p.Preview)):
+                job = self._jobs.get(message.job)
+                if job is not None and not job.cancelled:
+                    self._call(job.on_news, message)
             elif isinstance(message, (p.Result, p.Error, p.Cancelled)):
                 self._finish(message.job, message)
 

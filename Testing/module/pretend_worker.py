@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Training"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
+import pretend_training as training
 
 from mednext_engine.jobs import protocol as p
 
@@ -32,6 +34,7 @@ LABELS = [
     {"value": 7, "name": "Never there", "color": [9, 9, 9], "terminology": ""},
 ]
 BEHAVIOURS = ("one", "two", "slow", "deaf", "crash", "broken", "silent", "full")
+NEEDED = ("torch", "numpy", "psutil")
 cancelled: set[str] = set()
 
 
@@ -139,11 +142,11 @@ def doctor() -> dict[str, object]:
         {
             "name": name,
             "version": "" if name in missing else "1.0",
-            "required": name != "openvino",
+            "required": name in NEEDED,
             "problem": f"{name} is not installed." if name in missing else "",
             "hint": f'pip install "{name}>=1,<9"' if name in missing else "",
         }
-        for name in ("torch", "numpy", "psutil", "openvino")
+        for name in dict.fromkeys([*NEEDED, "openvino", *filter(None, missing)])
     ]
     device = {"name": "cuda:0", "title": "Pretended GPU", "total": 8 << 30, "free": 6 << 30}
     return {
@@ -155,14 +158,36 @@ def doctor() -> dict[str, object]:
     }
 
 
+def answer_training(request: p.Message) -> bool:
+    """Answers what is asked about fine-tuning; whether it was that."""
+    job = request.job
+    if isinstance(request, p.Finetune):
+        arguments = (request, say, summary)
+        threading.Thread(target=training.train, args=arguments, daemon=True).start()
+    elif isinstance(request, p.StopTraining):
+        training.stopped.add(job)
+    elif isinstance(request, p.Runs):
+        say(p.Result(job, "runs", training.runs()))
+    elif isinstance(request, p.CheckFinetune):
+        say(p.Result(job, "check_finetune", training.check(request.job_folder)))
+    elif isinstance(request, p.RemoveRun):
+        say(p.Result(job, "remove_run", training.remove(request.folder)))
+    else:
+        return False
+    return True
+
+
 def answer(request: p.Message) -> None:
     job = request.job
     if isinstance(request, p.Cancel):
         cancelled.add(job)
+        training.cancelled.add(job)
+    elif answer_training(request):
+        return
     elif isinstance(request, p.Segment):
         threading.Thread(target=segment, args=(request,), daemon=True).start()
     elif isinstance(request, p.Models):
-        models = [summary(name) for name in BEHAVIOURS]
+        models = [*(summary(name) for name in BEHAVIOURS), *training.trained_models()]
         value = {"models": models, "problems": [], "directory": os.environ["MEDNEXT_MODELS"]}
         say(p.Result(job, "models", value))
     elif isinstance(request, p.Catalogue):
