@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 
 from mednext_engine.jobs import protocol as p
 
+from .channel_matching import cases_of
 from .errors import UserError
 from .parameter import SegmentParameter
 from .placing import MODEL_ATTRIBUTE
@@ -30,10 +31,10 @@ WAITING, RUNNING, FINISHED, SKIPPED, FAILED, STOPPED = range(6)
 
 @dataclass
 class Case:
-    """One case: a volume node, or the files of its channels and where the labels go."""
+    """One case: its volume nodes, or the files of its channels and where the labels go."""
 
     name: str
-    volume: Any = None
+    volumes: Sequence[Any] = field(default_factory=list)
     files: Sequence[Path] = field(default_factory=list)
     output: Path | None = None
     state: int = WAITING
@@ -41,29 +42,41 @@ class Case:
 
 
 def scene_cases(model: Mapping[str, Any], volumes: Sequence[Any]) -> list[Case]:
-    """A case a volume; skipped where a segmentation of it by this model is in the scene.
+    """A case a volume; for models of several channels one for the volumes whose names differ in
+    the channel only. Skipped where a segmentation of it by this model is in the scene.
 
-    Raises UserError for models of several channels: which volumes belong together is not known.
+    Raises UserError where no volume's name tells its channel.
     """
-    if len(model.get("channels", [])) != 1:
+    channels = list(model.get("channels", []))
+    if len(channels) == 1:
+        return [_scene_case(model, volume.GetName(), [volume]) for volume in volumes]
+    groups = cases_of(channels, [volume.GetName() or "" for volume in volumes])
+    if volumes and not groups:
         raise UserError(
-            _("The model needs {channels} for each case.").format(
-                channels=", ".join(model.get("channels", []))
+            _("The model needs {channels} for each case.").format(channels=", ".join(channels)),
+            _("Name the volumes so, for example 'Case 1 {channel}', or use a folder.").format(
+                channel=channels[0]
             ),
-            _("Use a folder whose files end in _0000, _0001 and so on."),
         )
     cases = []
-    for volume in volumes:
-        done = _segmented(volume, str(model["id"]))
-        cases.append(
-            Case(
-                volume.GetName(),
-                volume=volume,
-                state=SKIPPED if done else WAITING,
-                text=_("Skipped: it is segmented already") if done else _("Waiting"),
-            )
-        )
+    for title, found in groups.items():
+        picked = [volumes[index] if index is not None else None for index in found]
+        name = title or next(volume.GetName() for volume in picked if volume is not None)
+        cases.append(_scene_case(model, name, picked))
     return cases
+
+
+def _scene_case(model: Mapping[str, Any], name: str, volumes: Sequence[Any]) -> Case:
+    case = Case(name, volumes=volumes, text=_("Waiting"))
+    absent = [c for c, volume in zip(model["channels"], volumes, strict=True) if volume is None]
+    if absent:
+        case.state = FAILED
+        case.text = _("Not one volume is named for channel {channels}").format(
+            channels=", ".join(absent)
+        )
+    elif _segmented(volumes[0], str(model["id"])):
+        case.state, case.text = SKIPPED, _("Skipped: it is segmented already")
+    return case
 
 
 def _segmented(volume: Any, model: str) -> bool:
@@ -183,14 +196,14 @@ class BatchLogic:
             self._next()
 
         try:
-            if case.volume is not None:
-                self._begin_volume(case, progressed, finished)
+            if case.volumes:
+                self._begin_volumes(case, progressed, finished)
             else:
                 self._begin_files(case, progressed, finished)
         except UserError as error:
             finished(FAILED, str(error))
 
-    def _begin_volume(
+    def _begin_volumes(
         self,
         case: Case,
         progressed: Callable[[p.Progress], None],
@@ -204,10 +217,10 @@ class BatchLogic:
             else:
                 finished(FAILED, f"{outcome.message} {outcome.hint}".strip())
 
-        if case.volume.GetScene() is None:
+        if any(volume.GetScene() is None for volume in case.volumes):
             raise UserError(_("The volume is not in the scene any more."))
         one = replace(
-            self._parameter, volumes=[case.volume], segmentation=None, roi=None, time_points=False
+            self._parameter, volumes=case.volumes, segmentation=None, roi=None, time_points=False
         )
         self._segment.start(one, progressed, ended)
 

@@ -20,9 +20,12 @@ _SAME = (
 _READ = {name: group[0] for group in _SAME for name in group}
 
 
+_WORD = r"[a-z]+\d*[a-z]*|\d+"
+
+
 def words_of(name: str) -> set[str]:
     """The words of a volume's or channel's name, synonyms read as one."""
-    words = re.findall(r"[a-z]+\d*[a-z]*|\d+", name.casefold())
+    words = re.findall(_WORD, name.casefold())
     joined = ["".join(pair) for pair in itertools.pairwise(words)]
     return {_READ.get(word, word) for word in (*words, *(j for j in joined if j in _READ))}
 
@@ -46,3 +49,39 @@ def match_channels(channels: Sequence[str], names: Sequence[str]) -> list[int | 
             fitting = [i for i in fitting if "flair" not in spoken[i]]
         found.append(fitting[0] if len(fitting) == 1 else None)
     return [i if i is not None and found.count(i) == 1 else None for i in found]
+
+
+def cases_of(channels: Sequence[str], names: Sequence[str]) -> dict[str, list[int | None]]:
+    """Volumes that belong together, by what is left of their names without the channel's words.
+
+    `["A_T1", "A_T2", "B_T1", "Atlas"]` for T1 and T2 gives `{"a": [0, 1], "b": [2, None]}`: for
+    each case and channel the index of its volume; None where no volume, or more than one, is meant.
+    A volume whose name holds no channel belongs to no case.
+    """
+    members: dict[str, list[list[int]]] = {}
+    for index, name in enumerate(names):
+        fitting = [n for n, c in enumerate(channels) if match_channels([c, ""], [name])[0] == 0]
+        if fitting:
+            # Of T1 and "T1 fat", "T1 fat" is meant by the name that has both words.
+            best = max(fitting, key=lambda n: len(words_of(channels[n])))
+            case = _without(name, words_of(channels[best]))
+            members.setdefault(case, [[] for _ in channels])[best].append(index)
+    return {
+        case: [found[0] if len(found) == 1 else None for found in by_channel]
+        for case, by_channel in members.items()
+    }
+
+
+def _without(name: str, words: set[str]) -> str:
+    """The words of `name` other than those, in their order."""
+    spoken = re.findall(_WORD, name.casefold())
+    kept: list[str] = []
+    skip = False
+    for word, following in itertools.zip_longest(spoken, spoken[1:], fillvalue=""):
+        if skip or _READ.get(word, word) in words:
+            skip = False
+        elif _READ.get(word + following) in words:
+            skip = True
+        else:
+            kept.append(word)
+    return " ".join(kept)

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .channel_matching import match_channels
 from .guard import Guard
+from .placing import MODEL_ATTRIBUTE
 from .sequences import browser_of
 from .settings import SceneSettings
 
@@ -153,9 +154,12 @@ class InputsPanel:
 
 
 def volumes_of_scene() -> list[Any]:
+    """The volumes that may be meant as inputs: those that no run of ours made."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         node
         for node in nodes
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and not node.GetAttribute(MODEL_ATTRIBUTE)
     ]

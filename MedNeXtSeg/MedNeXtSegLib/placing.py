@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .segment_job import Context, Frame
 
 
-MODEL_ATTRIBUTE = "MedNeXtSeg.Model"  # of a segmentation that a run made: the model's id
+MODEL_ATTRIBUTE = "MedNeXtSeg.Model"  # of every node that a run made: the model's id
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ def place_result(
         return place_sequence(points, frames, labels, context, undo)
     image = read_image(first.labels)
     node = parameter.segmentation
+    model = str(parameter.model["id"] if parameter.model else "")
     if node is None:
         name = _("{volume} segmentation").format(volume=volume.GetName())
         node = new_segmentation(context.scene, volume, first.exported.grid, name, undo)
-        node.SetAttribute(MODEL_ATTRIBUTE, str(parameter.model["id"] if parameter.model else ""))
+        node.SetAttribute(MODEL_ATTRIBUTE, model)
     found = place_segments(node, image, labels, context.segmentations_logic, undo)
     if parameter.show_3d:
         node.CreateClosedSurfaceRepresentation()
@@ -56,4 +57,5 @@ def place_result(
     if first.uncertainty is not None:
         name = _("{volume} uncertainty").format(volume=volume.GetName())
         uncertainty = place_volume(context.scene, first.uncertainty, volume, name, undo)
+        uncertainty.SetAttribute(MODEL_ATTRIBUTE, model)
     return Placed(node, uncertainty, len(found))
