@@ -11,8 +11,8 @@ Here two questions are kept apart, each answered axis by axis, voxels being boxe
   (linear weights where the new grid is finer). With equal shares a label wins over background, and
   the higher label over the lower, as in nnU-Net.
 
-A label that would lose more than half its volume, because it is thinner than a new voxel, keeps the
-new voxels of its largest shares instead, as many as its volume needs.
+A label that would lose more than half its volume, because it is thinner than a new voxel, takes the
+background voxels of its largest shares, as many as its volume needs.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _weigh(mask: np.ndarray, axes: Sequence[LabelAxis]) -> np.ndarray:
 
 
 def _keep_fine_labels(labels: np.ndarray, result: np.ndarray, axes: Sequence[LabelAxis]) -> None:
-    """Gives labels that are thinner than the new voxels those of their largest shares."""
+    """Gives labels that are thinner than the new voxels the background where they are densest."""
     fine = [value for value, ratio in volume_ratios(labels, result).items() if ratio < _FINE]
     if not fine:
         return
@@ -151,8 +151,9 @@ def _keep_fine_labels(labels: np.ndarray, result: np.ndarray, axes: Sequence[Lab
     scale = class_counts(result).sum() / before.sum()
     for value in fine:
         share, where = _share(labels, value, boxes[value], axes)
-        share[result[where] == UNKNOWN] = 0.0
-        wanted = max(1, round(before[value] * scale))
+        share[result[where] != 0] = 0.0
+        have = int(np.count_nonzero(result == value))
+        wanted = max(1, round(before[value] * scale)) - have
         highest = np.sort(share, axis=None)[::-1]
         enough = max(float(highest[min(wanted, len(highest)) - 1]), _TIE)
         result[where][share >= enough - _TIE / 2] = value

@@ -9,8 +9,8 @@ from .annotation import UNKNOWN, training_labels
 from .case_file import CaseFile
 from .facts import CaseFacts
 from .job import Job
-from .label_resampling import surviving_share, volume_ratios
-from .preparation import labels_on_plan
+from .label_resampling import volume_ratios
+from .preparation import labels_on_plan, surviving_in_frame
 from .problems import Problem, error, info, listed, warning
 from .sides import left_right_axis, paired_labels, sided_labels
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FAR = 2.0
 """A voxel edge this many times longer or shorter than the plan's is far off."""
 
-_SURVIVING = 0.95
+_SURVIVING = 0.7
 _THIN, _SWOLLEN = 0.67, 1.5
 """Volumes of a label after resampling over before that say it is finer than the grid."""
 
@@ -123,21 +123,20 @@ def check_resampling(
     if not (after != UNKNOWN).any():
         message = "Nothing that is annotated lies where the image is not zero."
         return [error(case.id, message, "Check that labels and image belong together.")], 0.0
-    seen = frame.view(labels)
-    share = surviving_share(labels=seen, resampled=after)
+    share = surviving_in_frame(labels, after, frame)
     problems = []
     if share < _SURVIVING:
         problems.append(
             warning(
                 case.id,
-                f"Only {share:.0%} of its annotated voxels are left at the model's spacing.",
-                "Annotate whole slices, or choose the data's own spacing under Advanced.",
+                f"Only {share:.0%} of its annotated voxels are left in the network's grid.",
+                "Annotate where the image is not zero, in whole slices or pieces.",
             )
         )
     names = [label.name for label in job.classes]
     odd = [
         names[value - 1]
-        for value, ratio in volume_ratios(seen, after).items()
+        for value, ratio in volume_ratios(frame.view(labels), after).items()
         if not _THIN <= ratio <= _SWOLLEN
     ]
     if odd:

@@ -132,7 +132,7 @@ def _prepare(
     frame = make_frame(volume, plan, orientation)
     labels = training_labels(values, case, job.class_values)
     whole = labels_on_plan(labels, plan, frame, monitor)
-    share = surviving_share(np.asarray(frame.view(labels)), whole)
+    share = surviving_in_frame(labels, whole, frame)
     if not (whole != UNKNOWN).any():
         raise InputError(
             "None of its voxels is annotated where the image is not zero.",
@@ -163,6 +163,15 @@ def labels_on_plan(
     nearest = apart if apart is not None and scheme.orders[apart] <= 0 else None
     seen = np.ascontiguousarray(frame.view(labels))
     return resample_labels(seen, frame.plan_shape, nearest, monitor)
+
+
+def surviving_in_frame(labels: np.ndarray, on_plan: np.ndarray, frame: Frame) -> float:
+    """The share of the annotated voxels of `labels` (the image's grid) that are annotated in the
+    plan's; those outside the image's non-zero box are lost."""
+    seen = frame.view(labels)
+    total = int(np.count_nonzero(labels != UNKNOWN))
+    inside = int(np.count_nonzero(seen != UNKNOWN))
+    return surviving_share(seen, on_plan) * inside / max(total, 1)
 
 
 def _divided(labels: np.ndarray, plan: Plan, frame: Frame, held: HeldOut) -> dict[str, np.ndarray]:
