@@ -90,13 +90,19 @@ def file_beside(scene: Any, node: Any, volume: Any) -> None:
 
 
 def place_segments(
-    node: Any, image: LabelImage, labels: Sequence[LabelInfo], logic: Any, undo: Undo
+    node: Any,
+    image: LabelImage,
+    labels: Sequence[LabelInfo],
+    logic: Any,
+    undo: Undo,
+    own: Grid | None = None,
 ) -> list[str]:
     """Fills the segments of `node` from an image of labels; returns the IDs of those with voxels.
 
     A label whose name a segment has already replaces what that segment held (its colour stays);
     others become new segments with name, colour and terminology. A label without voxels empties
-    the segment of its name and adds none. `logic` is the Segmentations module's.
+    the segment of its name and adds none. `logic` is the Segmentations module's; `own` the grid in
+    the coordinates of `node` that the labels are resampled to under a transform that is not linear.
 
     Raises UserError where the segmentation cannot take label maps, or Slicer refuses the import.
     """
@@ -119,7 +125,8 @@ def place_segments(
         lookup[value] = index
         ids.InsertNextValue(identifier)
         found.append(identifier)
-    if found and not _import(node, LabelImage(lookup[image.values], image.grid), ids, logic):
+    image = LabelImage(lookup[image.values], image.grid)
+    if found and not _import(node, image, ids, logic, own):
         raise UserError(
             _("Slicer could not import the labels into {name}.").format(name=node.GetName())
         )
@@ -168,13 +175,12 @@ def _empty(node: Any, name: str, undo: Undo) -> str:
     return identifier
 
 
-def _import(node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any) -> bool:
+def _import(
+    node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any, own: Grid | None
+) -> bool:
     parent = linear_to_world(node)
     if parent is None:
-        raise UserError(
-            _("{name} is under a transform that is not linear.").format(name=node.GetName()),
-            _("Pick another segmentation, or harden the transform."),
-        )
+        image, parent = unwarped(image, node.GetParentTransformNode(), own), np.eye(4)
     carrier = slicer.vtkMRMLLabelMapVolumeNode()
     updateVolumeFromArray(carrier, image.values)
     carrier.SetIJKToRASMatrix(to_matrix(np.linalg.inv(parent) @ image.grid.ijk_to_ras))
@@ -190,6 +196,49 @@ def _import(node: Any, image: LabelImage, ids: vtk.vtkStringArray, logic: Any) -
         return bool(logic.ImportLabelmapToSegmentationNode(carrier, node, ids))
     finally:
         remove_with_belongings(scene, carrier)
+
+
+def unwarped(image: LabelImage, transform: Any, own: Grid | None = None) -> LabelImage:
+    """Labels of the world in the coordinates below a transform node, by the nearest voxel.
+
+    Where `own` is not given, the grid is a box with the smallest spacing that holds `image`.
+    """
+    to_world = vtk.vtkGeneralTransform()
+    transform.GetTransformToWorld(to_world)
+    own = own or _box_below(image.grid, to_world)
+    # Indices of the result -> its coordinates -> the world -> indices of the image.
+    path = vtk.vtkGeneralTransform()
+    path.PostMultiply()
+    path.Concatenate(to_matrix(own.ijk_to_ras))
+    path.Concatenate(to_world)
+    path.Concatenate(to_matrix(np.linalg.inv(image.grid.ijk_to_ras)))
+    carrier = slicer.vtkMRMLLabelMapVolumeNode()
+    updateVolumeFromArray(carrier, image.values)
+    reslice = vtk.vtkImageReslice()
+    reslice.SetInputData(carrier.GetImageData())
+    reslice.SetResliceTransform(path)
+    reslice.SetInterpolationModeToNearestNeighbor()
+    reslice.SetOutputSpacing(1.0, 1.0, 1.0)
+    reslice.SetOutputOrigin(0.0, 0.0, 0.0)
+    i, j, k = own.dimensions
+    reslice.SetOutputExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    reslice.Update()
+    carrier.SetAndObserveImageData(reslice.GetOutput())
+    return LabelImage(np.array(arrayFromVolume(carrier)), own)
+
+
+def _box_below(grid: Grid, to_world: Any) -> Grid:
+    """A box along the axes that holds a grid of the world, taken below a transform."""
+    ends = [np.linspace(0, n - 1, min(n, 9)) for n in grid.dimensions]
+    indices = np.stack([*np.meshgrid(*ends, indexing="ij"), np.ones([len(e) for e in ends])], -1)
+    inverse = to_world.GetInverse()
+    below = [inverse.TransformPoint(*p[:3]) for p in indices.reshape(-1, 4) @ grid.ijk_to_ras.T]
+    spacing = grid.spacing.min()
+    low = np.min(below, axis=0) - spacing
+    size = np.ceil((np.max(below, axis=0) + spacing - low) / spacing).astype(int) + 1
+    matrix = np.diag([spacing, spacing, spacing, 1.0])
+    matrix[:3, 3] = low
+    return Grid((int(size[0]), int(size[1]), int(size[2])), matrix)
 
 
 def _shows_surface(node: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from .geometry import own_grid
 from .importing import LabelInfo, new_segmentation, place_segments, place_volume, read_image
 from .parameter import SegmentParameter
 from .sequences import TimePoints, place_sequence
@@ -50,7 +51,9 @@ def place_result(
         name = _("{volume} segmentation").format(volume=volume.GetName())
         node = new_segmentation(context.scene, volume, first.exported.grid, name, undo)
         node.SetAttribute(MODEL_ATTRIBUTE, model)
-    found = place_segments(node, image, labels, context.segmentations_logic, undo)
+    together = node.GetTransformNodeID() == volume.GetTransformNodeID()
+    own = own_grid(volume) if together else None
+    found = place_segments(node, image, labels, context.segmentations_logic, undo, own)
     if parameter.show_3d:
         node.CreateClosedSurfaceRepresentation()
     uncertainty = None
