@@ -79,7 +79,8 @@ def import_model(
         with monitor.stage("Copying the model", 0.0, 0.5):
             origin = _fill(staging, source, configuration, monitor)
         model = _checked(staging, origin, configuration, monitor)
-        identifier = _identifier(name or (model.card.id if not model.card.derived else ""), origin)
+        known = "" if model.card.derived else model.card.id
+        identifier = safe_identifier(name or known, origin)
         target = directory / identifier
         if target.exists() and not replace_existing:
             raise ModelError(
@@ -154,8 +155,8 @@ def _as_trained(model: Model) -> Model:
     return open_model(model.path, configuration=trained)
 
 
-def _identifier(wanted: str, origin: tuple[str, ...]) -> str:
-    """A name that is a safe folder name on every system."""
+def safe_identifier(wanted: str, origin: tuple[str, ...] = ("model",)) -> str:
+    """A name that is a safe folder name on every system, of a title or of folders' names."""
     if not wanted:
         last = origin[-1].split("__")
         nested = len(last) == 3 and len(origin) > 1
