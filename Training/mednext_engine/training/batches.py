@@ -99,6 +99,7 @@ def _start_single_threaded(pool: ThreadPoolExecutor, threads: int) -> None:
 
     def prepare() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread takes its number over when it first asks
         together.wait()
 
     for future in [pool.submit(prepare) for _ in range(threads)]:
