@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DependencyError, InputError
 from ..monitor import Monitor
 from . import protocol as p
+from . import training_answers
 from .keeper import Keeper
+from .lanes import Task
 
 if TYPE_CHECKING:
     from ..models.folder import Model
@@ -20,15 +22,19 @@ Answer = Callable[[Any, Monitor], dict[str, Any]]
 class Answers:
     """Answers requests, each with the value of its result; raises what goes wrong.
 
-    `compute` are answers that must come one after the other and may use a device, `files` those
-    that change models, `questions` those that only look.
+    `compute` are answers that must come one after the other and may use a device (`finetune` is
+    one of them), `files` those that change models, `questions` those that only look.
     """
 
-    def __init__(self, log: str = "") -> None:
+    def __init__(self, log: str = "", hide: Callable[[str], None] = lambda _: None) -> None:
         self._log = log
+        self._hide = hide
         self._keeper = Keeper(_make_segmenter)
         self.compute: dict[type[p.Message], Answer] = {
             p.Segment: self._segment,
+            p.CheckFinetune: lambda request, monitor: training_answers.check(
+                request, monitor, self._hide
+            ),
             p.Unload: lambda request, monitor: {"unloaded": self._keeper.clear()},
         }
         self.files: dict[type[p.Message], Answer] = {
@@ -37,13 +43,23 @@ class Answers:
             p.Export: _export,
             p.Remove: _remove,
             p.Verify: _verify,
+            p.RemoveRun: training_answers.remove_run,
         }
         self.questions: dict[type[p.Message], Answer] = {
             p.Models: _models,
             p.Catalogue: _catalogue,
             p.ModelInfo: _model_info,
             p.Doctor: self._doctor,
+            p.Runs: training_answers.runs,
         }
+
+    def finetune(self, task: Task, tell: Callable[[p.Reply], None]) -> dict[str, Any]:
+        """The one answer that says more than progress on its way; it lets go of all networks."""
+        self._keeper.clear()
+        request = task.request
+        if not isinstance(request, p.Finetune):
+            raise InputError(f"A {request.type} request is no training.")
+        return training_answers.finetune(request, task, tell, self._hide)
 
     def _doctor(self, request: p.Doctor, monitor: Monitor) -> dict[str, Any]:
         from .doctor import examine

@@ -13,15 +13,23 @@ from .protocol import Request
 
 
 class Task:
-    """One request on its way from waiting over running to over, with the monitor that stops it."""
+    """One request on its way from waiting over running to over, with the monitor that stops it.
+
+    `stop` is for a training: when set, it ends in order and keeps its best.
+    """
 
     def __init__(self, request: Request, monitor: Monitor) -> None:
         self.request = request
         self.monitor = monitor
+        self.stop = threading.Event()
         self.stage = ""
         self._state = "waiting"
         self._answered = False
         self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> bool:
+        return self._state == "waiting"
 
     def begin(self) -> bool:
         """False when it was cancelled while it waited."""

@@ -25,6 +25,7 @@ ERROR_CODES = (
     "dependency",  # a package is missing, or of an unusable version
     "download",  # a download failed, was incomplete or did not match its checksum
     "protocol",  # a message was not understood
+    "training",  # a training cannot go on; its last checkpoint stays
     "busy",  # too many jobs are waiting
     "error",  # another fault the engine names
     "internal",  # a fault of this program; the traceback is in the log

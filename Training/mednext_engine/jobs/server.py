@@ -43,7 +43,7 @@ class Server:
         self._source = source
         self._log = log
         self._redaction = redaction
-        self._answers = Answers(log)
+        self._answers = Answers(log, redaction.hide)
         self._tasks = Registry()
         self._leaving = threading.Lock()
         self._outbox = Outbox(lambda line: _write_all(sink, line), self.leave)
@@ -107,6 +107,8 @@ class Server:
     def _take(self, request: p.Message) -> None:
         if isinstance(request, p.Cancel):
             self._cancel(request.job)
+        elif isinstance(request, p.StopTraining):
+            self._stop_training(request.job)
         elif isinstance(request, p.Shutdown):
             self._shutdown(request)
         elif isinstance(request, p.Request):
@@ -120,7 +122,7 @@ class Server:
         if not self._tasks.add(task):
             self.send(p.Error(request.job, "protocol", f"A job {request.job!r} is under way."))
             return
-        if isinstance(request, p.Segment) and lane.busy:
+        if isinstance(request, (p.Segment, p.Finetune)) and lane.busy:
             self.send(p.Progress(request.job, stage="waiting", fraction=0.0))
         if not lane.add(task):
             self._tasks.remove(task)
@@ -134,10 +136,18 @@ class Server:
             return
         if task.cancel():
             self._answer_cancelled(task)
-        elif isinstance(task.request, p.Segment):
+        elif isinstance(task.request, (p.Segment, p.Finetune, p.CheckFinetune)):
             timer = threading.Timer(PATIENCE, self._answer_for, [task])
             timer.daemon = True
             timer.start()
+
+    def _stop_training(self, job: str) -> None:
+        """A training that has not begun has no best to keep."""
+        task = self._tasks.find(job)
+        if task is not None and isinstance(task.request, p.Finetune):
+            task.stop.set()
+            if task.waiting:
+                self._cancel(job)
 
     def _answer_for(self, task: Task) -> None:
         """Answers a cancelled job that is in the middle of one large operation.
@@ -165,6 +175,9 @@ class Server:
 
     def _hide(self, request: p.Request) -> None:
         """Keeps what may name a patient out of the log."""
+        for name in ("job_folder", "folder"):
+            if path := getattr(request, name, ""):
+                self._redaction.hide(path)
         if isinstance(request, p.Segment):
             outputs = (request.output, request.uncertainty_output, request.probabilities_output)
             for path in (*request.inputs, *outputs):
@@ -174,7 +187,7 @@ class Server:
     # ---- doing -------------------------------------------------------------------------------
 
     def _lane(self, request: p.Request) -> Lane:
-        if type(request) in self._answers.compute:
+        if type(request) in self._answers.compute or isinstance(request, p.Finetune):
             return self._compute
         return self._files if type(request) in self._answers.files else self._questions
 
@@ -189,7 +202,10 @@ class Server:
         started = time.monotonic()
         reply: p.Reply
         try:
-            value = self._answer(request)(request, task.monitor)
+            if isinstance(request, p.Finetune):
+                value = self._answers.finetune(task, lambda news: self._tell(task, news))
+            else:
+                value = self._answer(request)(request, task.monitor)
             reply = p.Result(request.job, of=request.type, value=value)
         except errors.Cancelled:
             reply = p.Cancelled(request.job)
@@ -204,6 +220,11 @@ class Server:
         if task.claim_answer():
             self._tasks.remove(task)
             self.send(reply)
+
+    def _tell(self, task: Task, news: p.Reply) -> None:
+        """Sends what a job says on its way, unless it was answered already."""
+        if not task.monitor.cancelled:
+            self.send(news)
 
     def _failure(self, request: p.Request, error: BaseException) -> p.Error:
         """The error as a value; the traceback goes to the log only."""
