@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from finetune_case_fixtures import a_case, a_job, a_pattern, a_plan, blocks, wri
 
 from mednext_engine.errors import Cancelled
 from mednext_engine.finetuning.checks import CheckReport, Estimate, check_job
+from mednext_engine.finetuning.facts import inspect_cases
 from mednext_engine.finetuning.job import Annotated, CaseFile, JobLabel
 from mednext_engine.models.labels import Labels
 from mednext_engine.monitor import Monitor
@@ -350,3 +352,29 @@ def test_the_check_can_be_cancelled(folder: Path) -> None:
     monitor.cancel()
     with pytest.raises(Cancelled):
         check(folder, case(folder, 1), monitor=monitor)
+
+
+def test_a_run_that_continues_another(folder: Path, tmp_path: Path) -> None:
+    """The first run divided its only case; the second must not validate on what it learnt from."""
+    index = {
+        "version": 1,
+        "train": ["case_001"],
+        "validate": ["case_001"],
+        "surviving": {"case_001": 1.0},
+        "sources": {"case_001": ""},
+        "sentence": "",
+    }
+    cases = [case(folder, n) for n in (1, 2)]
+    job = a_job(folder, cases, NAMES)
+    first, _ = inspect_cases(job).facts
+    index["sources"] = {"case_001": first.digest}
+    where = tmp_path / "before/run/prepared"
+    where.mkdir(parents=True)
+    (where / "index.json").write_text(json.dumps(index))
+    report = check(folder, *cases, previous=tmp_path / "before")
+    assert report.split is not None
+    assert report.split.validate == ("case_002",)
+    assert report.problems == ()
+    cases = [case(folder, 1, use="validate"), case(folder, 2)]
+    report = check(folder, *cases, previous=tmp_path / "before")
+    assert said(report, "warning", "the run that this one continues was trained on it", "case_001")

@@ -15,7 +15,7 @@ from mednext_engine.finetuning.splitting import HeldOut, Split, held_counts, hol
 
 def facts(number: int, labels: np.ndarray | None = None, **settings: Any) -> CaseFacts:
     labels = np.ones((4, 4, 4), np.int16) if labels is None else labels
-    profiles = slice_counts(labels, 3)
+    profiles = slice_counts(labels, 8)
     values: dict[str, Any] = {
         "id": f"case_{number:03d}",
         "use": "auto",
@@ -87,6 +87,12 @@ def test_what_validated_before_validates_again() -> None:
     assert split_cases(cases, previous_validation={"2"}).validate == ("case_002",)
 
 
+def test_new_images_validate_before_those_that_were_trained_on() -> None:
+    cases = [facts(n) for n in (1, 2)]
+    assert split_cases(cases).validate == ("case_002",)
+    assert split_cases(cases, previous_training={"2"}).validate == ("case_001",)
+
+
 def test_cases_that_all_train_validate_too_and_it_is_said() -> None:
     split = split_cases([facts(1, use="train"), facts(2, use="train")])
     assert split.trained_on == ("case_001", "case_002")
@@ -127,7 +133,20 @@ def test_the_phase_shows_most_labels() -> None:
     case = facts(1, labels, kind="slices", slice_axis=0, slices=slices)
     held = split_cases([case]).inside["case_001"]
     assert held.slices == (35,)
-    assert held_counts(case, held).tolist() == [0, 8, 8]
+    assert held_counts(case, held)[:3].tolist() == [0, 8, 8]
+
+
+def test_a_label_on_one_slice_stays_in_training() -> None:
+    labels = np.full((60, 4, 4), -1, np.int16)
+    slices = (5, 15, 25, 35, 45, 55)
+    labels[list(slices)] = 1
+    for value, index in ((2, 25), (3, 35), (4, 45), (5, 5)):
+        labels[index, 0, 0] = value
+    case = facts(1, labels, kind="slices", slice_axis=0, slices=slices)
+    assert split_cases([case]).inside["case_001"].slices == (15, 55)
+    labels[15, 0, 0], labels[55, 0, 0] = 6, 7  # a label of its own on every slice
+    alone = facts(1, labels, kind="slices", slice_axis=0, slices=slices)
+    assert split_cases([alone]).trained_on == ("case_001",)
 
 
 def test_a_fully_annotated_case_gives_a_slab() -> None:
@@ -138,8 +157,8 @@ def test_a_fully_annotated_case_gives_a_slab() -> None:
     split = split_cases([case])
     held = split.inside["case_001"]
     assert held.axis in (0, 1)
-    share = held_counts(case, held)[1:] / case.counts[1:]
-    assert share == pytest.approx([0.2, 0.2])
+    share = held_counts(case, held)[1:3] / case.counts[1:3]
+    assert share[:2] == pytest.approx([0.2, 0.2])
     assert held.gap == (2 if held.axis == 0 else 1)
     train, validation = hold_out(labels, held)
     assert not ((train >= 0) & (validation >= 0)).any()

@@ -136,7 +136,9 @@ def _split(job: Job, inspection: Inspection, problems: list[Problem]) -> Split |
         return None
     previous = read_previous(job)
     try:
-        split = split_cases(inspection.facts, previous.validated)
+        split = split_cases(
+            inspection.facts, previous.validated - previous.trained, previous.trained
+        )
     except InputError as failure:
         problems.append(error("", failure.message, failure.hint))
         return None

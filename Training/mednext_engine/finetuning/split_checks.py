@@ -121,5 +121,5 @@ def _trained_before(cases: Sequence[CaseFacts], split: Split, previous: Previous
         for case in cases
         if case.id in split.validate
         and case.id not in split.inside
-        and case.digest in previous.trained - previous.validated
+        and case.digest in previous.trained
     ]

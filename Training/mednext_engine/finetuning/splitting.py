@@ -59,7 +59,11 @@ class Split:
         return tuple(case for case in self.validate if case in both and case not in self.inside)
 
 
-def split_cases(cases: Sequence[CaseFacts], previous_validation: Collection[str] = ()) -> Split:
+def split_cases(
+    cases: Sequence[CaseFacts],
+    previous_validation: Collection[str] = (),
+    previous_training: Collection[str] = (),
+) -> Split:
     """Chooses what validates, always the same for the same cases.
 
     Whoever sets cases to "validate" chooses; else a fifth of the cases, at least one, that leave
@@ -67,8 +71,10 @@ def split_cases(cases: Sequence[CaseFacts], previous_validation: Collection[str]
 
     Args:
         cases: facts, with the use that the person chose.
-        previous_validation: digests of images that validated in the run this one continues; they
-            stay in validation where that is possible.
+        previous_validation: digests of images that only validated in the run this one continues;
+            they stay in validation where that is possible.
+        previous_training: digests of images that it was trained on, wholly or in part; others
+            validate where that is possible.
 
     Raises:
         InputError: there is no case, or every case is to validate.
@@ -91,7 +97,7 @@ def split_cases(cases: Sequence[CaseFacts], previous_validation: Collection[str]
     before = [case for group in groups for case in group if case.digest in previous_validation]
     if 0 < len(before) < len(cases):
         return _apart(cases, before, "the same as in the run that this one continues")
-    return _apart(cases, _choose(cases, groups), "chosen automatically")
+    return _apart(cases, _choose(cases, groups, previous_training), "chosen automatically")
 
 
 def _apart(cases: Sequence[CaseFacts], held: Sequence[CaseFacts], how: str) -> Split:
@@ -126,7 +132,9 @@ def _groups(cases: Sequence[CaseFacts]) -> list[list[CaseFacts]]:
     return list(groups.values())
 
 
-def _choose(cases: Sequence[CaseFacts], groups: Sequence[list[CaseFacts]]) -> list[CaseFacts]:
+def _choose(
+    cases: Sequence[CaseFacts], groups: Sequence[list[CaseFacts]], trained: Collection[str]
+) -> list[CaseFacts]:
     fixed = {case.digest for case in cases if case.use == "train"}
     free = [group for group in groups if group[0].digest not in fixed] or list(groups)
     wanted = max(1, round(_SHARE * len(cases)))
@@ -135,22 +143,27 @@ def _choose(cases: Sequence[CaseFacts], groups: Sequence[list[CaseFacts]]) -> li
         free = [group for group in free if len(held) + len(group) < len(cases)]
         if not free:
             break
-        best = max(free, key=lambda group: _worth(group, cases, held))
+        best = max(free, key=lambda group: _worth(group, cases, held, trained))
         free.remove(best)
         held += best
     return held
 
 
 def _worth(
-    group: Sequence[CaseFacts], cases: Sequence[CaseFacts], held: Sequence[CaseFacts]
-) -> tuple[int, int, bool, int]:
-    """Higher is better: no label lost to training, many labels new to validation, all annotated."""
+    group: Sequence[CaseFacts],
+    cases: Sequence[CaseFacts],
+    held: Sequence[CaseFacts],
+    trained: Collection[str],
+) -> tuple[int, bool, int, bool, int]:
+    """Higher is better: no label lost to training, not trained on before, many labels that would
+    be measured, everything annotated."""
     out = {case.id for case in (*held, *group)}
     left = _present([case for case in cases if case.id not in out])
     everywhere, shown = _present(cases), _present([*held, *group])
     lost = int(np.count_nonzero(everywhere & ~left))
+    fresh = group[0].digest not in trained
     complete = all(case.kind == "everything" for case in group)
-    return -lost, int(np.count_nonzero(shown)), complete, cases.index(group[0])
+    return -lost, fresh, int(np.count_nonzero(shown)), complete, cases.index(group[0])
 
 
 def _present(cases: Sequence[CaseFacts]) -> np.ndarray:
@@ -165,6 +178,7 @@ def _present(cases: Sequence[CaseFacts]) -> np.ndarray:
 
 def _divided(case: CaseFacts) -> Split:
     candidates = _stripes(case) if _is_sparse(case) else _slabs(case)
+    candidates = [held for held in candidates if not _lost(case, held).any()]
     if not candidates:
         return _on_training([case])
     held = max(candidates, key=lambda held: _balance(case, held))
@@ -192,7 +206,23 @@ def _stripes(case: CaseFacts) -> list[HeldOut]:
     step = 5 if n >= 10 else 4 if n >= 4 else 3
     axis = case.slice_axis
     phases = sorted(range(step), key=lambda phase: abs(phase - step // 2))
-    return [HeldOut(axis, case.slices[phase::step]) for phase in phases]
+    found = [_keeping_labels(case, HeldOut(axis, case.slices[phase::step])) for phase in phases]
+    return [held for held in found if held.slices]
+
+
+def _keeping_labels(case: CaseFacts, held: HeldOut) -> HeldOut:
+    """Without the slices of labels that would be on held-out slices only."""
+    profile = case.profiles[held.axis][_lost(case, held)]
+    kept = tuple(index for index in held.slices if not profile[:, index].any())
+    return HeldOut(held.axis, kept, held.gap)
+
+
+def _lost(case: CaseFacts, held: HeldOut) -> np.ndarray:
+    """Which classes would be left without a voxel to learn from, (N + 1,) bool."""
+    n = case.shape[held.axis]
+    near = {s + d for s in held.slices for d in range(-held.gap, held.gap + 1)}
+    out = case.profiles[held.axis][:, sorted(i for i in near if 0 <= i < n)].sum(axis=1)
+    return np.asarray((case.counts > 0) & (out == case.counts))
 
 
 def _slabs(case: CaseFacts) -> list[HeldOut]:
@@ -218,7 +248,7 @@ def _balance(case: CaseFacts, held: HeldOut) -> float:
     total, out = case.counts[1:], held_counts(case, held)[1:]
     share = out[total > 0] / total[total > 0]
     good = np.minimum(share / _ENOUGH, 1.0)
-    return float(np.where(share > _TOO_MUCH, 1.0 - share, good).sum())
+    return float(np.where(share > _TOO_MUCH, 2.0 * (1.0 - share), good).sum())
 
 
 def held_counts(case: CaseFacts, held: HeldOut) -> np.ndarray:
