@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -86,6 +88,33 @@ def test_a_model_goes_out_and_comes_in_as_a_zip(a_real_panel: Any, tmp_path: Pat
     ui.removeButton.click()
     until(lambda: "removed" in ui.manageStatus.text, 60)
     until(lambda: not ui.removeButton.enabled)
+    assert ui.modelList.count == 1
+
+
+def test_a_model_comes_in_as_a_folder(a_real_panel: Any, tmp_path: Path) -> None:
+    ui, panel = a_real_panel.ui, a_real_panel.panel
+    shipped = next(iter((ROOT / "Resources" / "Models").glob("*/plans.json"))).parent
+    folder = tmp_path / "Modell von Jörg"
+    shutil.copytree(shipped, folder)
+    panel.manage.dialogs = SimpleNamespace(folder=lambda title: str(folder))
+    ui.manageSection.collapsed = False
+    ui.importFolderButton.click()
+    until(lambda: ui.manageProgress.isHidden() and "import" in ui.manageStatus.text, 90)
+    assert "was imported" in ui.manageStatus.text, ui.manageStatus.text
+    until(lambda: ui.removeButton.enabled, 30)  # the copy hides the one that ships
+    installed = list((tmp_path / "models").glob("*/plans.json"))
+    assert len(installed) == 1
+    assert folder.is_dir()  # it is copied, not moved
+
+
+def test_a_folder_without_a_model_is_told(a_real_panel: Any, tmp_path: Path) -> None:
+    ui, panel = a_real_panel.ui, a_real_panel.panel
+    folder = tmp_path / "Photos"
+    folder.mkdir()
+    panel.manage.dialogs = SimpleNamespace(folder=lambda title: str(folder))
+    ui.importFolderButton.click()
+    until(lambda: ui.manageProgress.isHidden() and not ui.manageStatus.text.endswith("…"), 90)
+    assert "Photos" in ui.manageStatus.text
     assert ui.modelList.count == 1
 
 

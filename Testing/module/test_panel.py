@@ -248,11 +248,9 @@ def test_reload_and_quit_leave_no_process(a_live_panel: Any, a_volume: Any, tmp_
 @pytest.fixture
 def the_same_parts_afterwards() -> Iterator[None]:
     """Reloading imports the parts anew; other tests go on with those that they imported."""
-    parts = {n: m for n, m in sys.modules.items() if n.startswith("MedNeXtSegLib.")}
+    parts = {n: m for n, m in sys.modules.items() if n.split(".")[0] == "MedNeXtSegLib"}
     yield
     sys.modules.update(parts)
-    for name, module in parts.items():
-        setattr(sys.modules["MedNeXtSegLib"], name.partition(".")[2], module)
 
 
 def test_the_module_is_reloaded_in_mid_run(
@@ -267,11 +265,18 @@ def test_the_module_is_reloaded_in_mid_run(
     settle()
     pid = a_live_panel.widget.logic.runs.context.client.pid
     assert pid
+    package = sys.modules["MedNeXtSegLib"]
+    parts = {n: m for n, m in sys.modules.items() if n.startswith("MedNeXtSegLib.")}
     a_live_panel.widget.onReload()
     settle(0.3)
     assert not Path(f"/proc/{pid}").exists()
     assert class_counts(a_scene) == before
     assert slicer.modules.MedNeXtSegWidget is not a_live_panel.widget
+    # Nothing old is found any more, not even as an attribute of the package.
+    assert sys.modules["MedNeXtSegLib"] is not package
+    for name, old in parts.items():
+        assert sys.modules.get(name) is not old
+        assert getattr(sys.modules["MedNeXtSegLib"], name.partition(".")[2], None) is not old
 
 
 def test_the_module_loads_in_well_under_a_second(a_scene: Any) -> None:
