@@ -89,6 +89,7 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self._scene_loads)
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(slicer.mrmlScene, event, self._scene_changed)
+        self._show_settings()  # after a reload: Slicer enters a panel only when it is opened
 
     def enter(self):
         from MedNeXtSegLib.settings import SceneSettings
@@ -132,7 +133,7 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         qt.QTimer.singleShot(0, self.panel.guard(self._show_settings))
 
     def _show_settings(self):
-        if self.parent.isEntered:
+        if getattr(self.parent, "isEntered", False):
             self.enter()
 
 
