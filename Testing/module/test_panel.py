@@ -271,7 +271,9 @@ def test_the_module_is_reloaded_in_mid_run(
     settle(0.3)
     assert not Path(f"/proc/{pid}").exists()
     assert class_counts(a_scene) == before
-    assert slicer.modules.MedNeXtSegWidget is not a_live_panel.widget
+    widget = slicer.modules.MedNeXtSegWidget
+    assert widget is not a_live_panel.widget
+    until(lambda: widget.ui.modelList.count > 0)  # Slicer does not enter a panel that is open
     # Nothing old is found any more, not even as an attribute of the package.
     assert sys.modules["MedNeXtSegLib"] is not package
     for name, old in parts.items():
