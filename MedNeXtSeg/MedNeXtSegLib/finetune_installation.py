@@ -70,7 +70,7 @@ def training_question(what: MissingTraining) -> str:
     return _(
         "Training needs packages that are not in this Slicer yet:\n\n{names}\n\nThey are "
         "downloaded from the Python package index (about 30 MB) and installed into Slicer's own "
-        "Python; no package that Slicer or PyTorch brought is replaced. Your volumes stay on this computer."
+        "Python; no package that Slicer or PyTorch brought is replaced."
     ).format(names="\n".join(f"  {name}" for name in what.names()))
 
 

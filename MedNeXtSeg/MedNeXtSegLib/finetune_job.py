@@ -113,6 +113,7 @@ class FinetuneJob:
         parameter is not valid.
         """
         parameter.require_valid()
+        parameter = parameter.frozen()
         self.parameter, self._check_only, self._key = parameter, check_only, parameter.key()
         if checked is not None and checked.key == self._key and checked.folder.path.is_dir():
             self._run, self.exported = checked.folder, checked

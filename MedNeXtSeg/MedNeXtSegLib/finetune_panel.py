@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class FinetunePanel:
         self.preview = PreviewSegmentation(context.scene, slicer.modules.segmentations.logic())
         self._wire(ui)
         context.client.on_failed = self._report
+        segment.log.training = context.client
 
     def _wire(self, ui: Any) -> None:
         self.cases.on_changed = self._cases_changed
@@ -228,16 +230,18 @@ class FinetunePanel:
         elif outcome.state in (j.FAILED, j.CANCELLED):
             self._clear_scene()
             self.report.hide_progress()
+        self.cases.drop_gone()  # the scene may have changed meanwhile
 
     def _keep_cases(self, outcome: FinetuneOutcome) -> None:
         """The training's files stand in where nodes of its cases go away later."""
         job = self._logic.job
         if job is None or job.parameter is None or outcome.folder is None:
             return
-        for identifier, case in zip(job.parameter.case_ids(), job.parameter.cases, strict=True):
-            case.kept_name = case.kept_name if not case.from_scene else case.title()
+        told = zip(job.parameter.case_ids(), job.parameter.cases, self.cases.cases, strict=True)
+        for identifier, exported, case in told:
+            case.kept_name = exported.title() if exported.from_scene else exported.kept_name
             case.kept = outcome.folder / "cases" / identifier
-        self.labels.keep(self.labels.table.rows)
+        self.labels.keep([replace(row) for row in self.labels.table.rows])
 
     def _clear_scene(self) -> None:
         self.curves.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -68,6 +68,13 @@ class FinetuneParameter:
                 return _("Case {number} is on the list twice; remove one.").format(number=number)
             seen.add(ids)
         return ""
+
+    def frozen(self) -> FinetuneParameter:
+        """A copy that later changes of the panel do not reach."""
+        labels = LabelTable()
+        labels.rows = [replace(row) for row in self.labels.rows]
+        cases = [replace(case, volumes=list(case.volumes)) for case in self.cases]
+        return replace(self, cases=cases, labels=labels, options=dict(self.options))
 
     def require_valid(self) -> None:
         """Raises UserError with the reason where this cannot start."""

@@ -162,8 +162,8 @@ class FinetuneRunPanel:
 
     def _ended(self, outcome: FinetuneOutcome) -> None:
         self._state_is(j.OVER)
-        self.say(words_of(outcome))
         self.on_end(outcome)
+        self.say(words_of(outcome))
 
 
 def words_of(outcome: FinetuneOutcome) -> str:

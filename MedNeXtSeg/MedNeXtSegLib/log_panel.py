@@ -26,6 +26,7 @@ class LogPanel:
     def __init__(self, ui: Any, client: WorkerClient, dialogs: Dialogs, guard: Guard) -> None:
         self._ui, self._client, self.dialogs = ui, client, dialogs
         self._shown = ""
+        self.training: WorkerClient | None = None
         self.doctor: Mapping[str, Any] = {}
         self.options: Callable[[], Mapping[str, Any]] = dict
         self.say: Callable[[str, str], None] = lambda message, hint: None
@@ -38,12 +39,19 @@ class LogPanel:
 
     def update(self) -> None:
         """Shows what came since, without names of nodes."""
-        text = hide("\n".join(self._client.log), scene_words())
+        text = hide("\n".join(self._lines()), scene_words())
         if text != self._shown:
             self._shown = text
             self._ui.logText.plainText = text
             bar = self._ui.logText.verticalScrollBar()
             bar.value = bar.maximum
+
+    def _lines(self) -> list[str]:
+        """What the worker said, then what the process that trains said."""
+        lines = list(self._client.log)
+        if self.training is not None and self.training.log:
+            lines += ["", "Training:", *self.training.log]
+        return lines
 
     def stop(self) -> None:
         self._timer.stop()
@@ -63,7 +71,7 @@ class LogPanel:
         if isinstance(reply, p.Result):
             self.doctor = reply.value
         text = diagnostics(
-            self.doctor, self.options(), str(self._ui.statusLabel.text), self._client.log
+            self.doctor, self.options(), str(self._ui.statusLabel.text), self._lines()
         )
         self.dialogs.to_clipboard(text)
         self.say(_("Diagnostics were copied to the clipboard."), "")

@@ -187,7 +187,8 @@ def preview(
     target = Path(folder) / "run" / "preview"
     target.mkdir(parents=True, exist_ok=True)
     path = target / "preview.nrrd"
-    write_nrrd(str(path), head, labels, b"uint8")
+    write_nrrd(f"{path}.tmp", head, labels, b"uint8")
+    os.replace(f"{path}.tmp", path)
     say(p.Preview(job, chosen, str(path), epoch, dice))
 
 

@@ -18,6 +18,7 @@ from panel_fixtures import *  # noqa: F403 - fixtures
 from panel_fixtures import ROOT, a_head, assert_no_torch, class_counts, settle, until
 
 UI = ROOT / "MedNeXtSeg" / "Resources" / "UI" / "MedNeXtSeg.ui"
+BOTH = (UI, UI.with_name("MedNeXtSegFineTune.ui"))
 INTERACTIVE = (
     "QPushButton",
     "QComboBox",
@@ -27,6 +28,7 @@ INTERACTIVE = (
     "QTextBrowser",
     "QPlainTextEdit",
     "QProgressBar",
+    "QSpinBox",
     "QTableWidget",
     "qMRMLNodeComboBox",
     "ctkPathLineEdit",
@@ -53,8 +55,9 @@ def idle(ui: Any) -> bool:
 # ---- the file --------------------------------------------------------------------------------
 
 
-def test_every_control_has_a_tooltip_and_an_accessible_name() -> None:
-    for widget in ElementTree.parse(UI).iter("widget"):
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_every_control_has_a_tooltip_and_an_accessible_name(file: Path) -> None:
+    for widget in ElementTree.parse(file).iter("widget"):
         if widget.get("class") not in INTERACTIVE:
             continue
         said = {
@@ -65,16 +68,18 @@ def test_every_control_has_a_tooltip_and_an_accessible_name() -> None:
             assert said.get(name), f"{widget.get('name')} has no {name}"
 
 
-def test_every_selector_gets_the_scene() -> None:
-    tree = ElementTree.parse(UI)
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: file.stem)
+def test_every_selector_gets_the_scene(file: Path) -> None:
+    tree = ElementTree.parse(file)
     connected = {c.findtext("receiver") for c in tree.iter("connection")}
     for widget in tree.iter("widget"):
-        if str(widget.get("class")).startswith("qMRML") and widget.get("name") != "MedNeXtSeg":
+        if str(widget.get("class")).startswith("qMRML") and widget.get("name") != file.stem:
             assert widget.get("name") in connected
 
 
 def test_there_is_no_style_sheet() -> None:
-    assert "styleSheet" not in UI.read_text(encoding="utf-8")
+    for file in BOTH:
+        assert "styleSheet" not in file.read_text(encoding="utf-8")
     for file in (ROOT / "MedNeXtSeg").rglob("*.py"):
         assert "setStyleSheet" not in file.read_text(encoding="utf-8")
 
