@@ -2,13 +2,13 @@
 
 What is folded, each exactly: the depthwise bias (the norm takes it away again), the norm's scale
 and shift (into the expansion), the residual's bias of an up block (into the compression, which
-lies in the same places), the transposed convolutions (see `spread`). The widest hidden layer is
-computed in slabs, so that it never exists at once.
+lies in the same places), the transposed convolutions (`graph_parity.py`). The largest layers are
+computed in pieces, so that they never exist at once.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..networks.mednext import MedNeXt, MedNeXtBlock
 from .graph_ops import (
     SPACE,
     Node,
+    add_bias,
     array,
     channels,
     constant,
@@ -28,10 +29,12 @@ from .graph_ops import (
     model,
     pad_front,
     pointwise,
+    root_of_squares,
     spatial,
     spread,
     standardise,
 )
+from .graph_parity import interleaved, standardised_parities, transposed
 from .openvino_runtime import ops, ov
 
 LARGEST_HIDDEN_BYTES = 640 * 2**20
@@ -39,6 +42,11 @@ LARGEST_HIDDEN_BYTES = 640 * 2**20
 LARGEST_GRN_BYTES = 96 * 2**20
 """The same with GRN, which would hold the layer twice, before and after it."""
 SLAB_BYTES = 160 * 2**20
+LARGEST_UPSAMPLED_BYTES = 160 * 2**20
+"""An up block whose transposed convolution gives more than this is computed in eight parts.
+
+Elsewhere as a whole: it takes no memory to speak of, and many small layers take long to compile.
+"""
 
 
 def mednext_graph(network: MedNeXt, size: tuple[int, int, int]) -> ov.Model:
@@ -65,77 +73,108 @@ def _blocks(stage: Any, x: Node) -> Node:
     for block in stage:
         kernel = array(block.depthwise.weight)
         half = [kernel.shape[-1] // 2] * 3
-        x = ops.add(_expansion(block, depthwise(x, kernel, half, half)), x)
+        y = standardise(depthwise(x, kernel, half, half), block.norm.eps)
+        x = ops.add(_Branch(block).whole(y), x)
     return x
 
 
 def _down(layer: Any, x: Node) -> Node:
-    weight = array(layer.weight) if not isinstance(layer, MedNeXtBlock) else None
-    if weight is not None:
-        y = ops.convolution(x, constant(weight), [2] * 3, [1] * 3, [1] * 3, [1] * 3)
-        return ops.add(y, constant(array(layer.bias).reshape(1, -1, 1, 1, 1)))
+    if not isinstance(layer, MedNeXtBlock):
+        y = ops.convolution(x, constant(array(layer.weight)), [2] * 3, [1] * 3, [1] * 3, [1] * 3)
+        return add_bias(y, array(layer.bias))
     kernel = array(layer.depthwise.weight)
     half = [kernel.shape[-1] // 2] * 3
-    features = _expansion(layer, depthwise(x, kernel, half, half, stride=2))
+    y = standardise(depthwise(x, kernel, half, half, stride=2), layer.norm.eps)
     residual = layer.residual
-    return ops.add(features, pointwise(x, array(residual.weight), array(residual.bias), stride=2))
+    shortcut = pointwise(x, array(residual.weight), array(residual.bias), stride=2)
+    return ops.add(_Branch(layer).whole(y), shortcut)
 
 
 def _up(layer: Any, x: Node) -> Node:
-    weight = array(layer.weight) if not isinstance(layer, MedNeXtBlock) else None
-    if weight is not None:
-        y = ops.convolution_backprop_data(x, constant(weight), [2] * 3)
-        return ops.add(y, constant(array(layer.bias).reshape(1, -1, 1, 1, 1)))
-    # A transposed convolution is a convolution of the spread-out input with the flipped kernel.
-    # One voxel less of padding at the end gives its 2n - 1 planes at once.
-    kernel = np.flip(array(layer.depthwise.weight), (2, 3, 4))
-    half = kernel.shape[-1] // 2
-    features = depthwise(spread(x, 0), kernel, [half] * 3, [half - 1] * 3)
-    features = pad_front(_expansion(layer, features, array(layer.residual.bias)))
-    # The padded front plane shifts every voxel of the residual by one, from 2i to 2i + 1.
+    if not isinstance(layer, MedNeXtBlock):
+        y = ops.convolution_backprop_data(x, constant(array(layer.weight)), [2] * 3)
+        return add_bias(y, array(layer.bias))
+    branch = _Branch(layer, array(layer.residual.bias))
+    kernel, eps = array(layer.depthwise.weight), layer.norm.eps
+    if kernel.shape[-1] == 1:
+        kernel = np.pad(kernel, [(0, 0), (0, 0), (1, 1), (1, 1), (1, 1)])
     shortcut = pointwise(x, array(layer.residual.weight).swapaxes(0, 1))
-    return ops.add(features, spread(shortcut, 1))
+    if 32 * channels(x) * int(np.prod(spatial(x))) <= LARGEST_UPSAMPLED_BYTES:
+        y = branch.whole(standardise(transposed(x, kernel), eps))
+        # The padded front plane shifts every voxel of the residual by one, from 2i to 2i + 1.
+        return ops.add(pad_front(y), spread(shortcut, 1))
+    parts = standardised_parities(x, kernel, eps)
+    response = branch.response([part for _, part in parts(1)])
+    done = {odd: branch.part(part, response) for odd, part in parts(2)}
+    done[0, 0, 0] = ops.add(done[0, 0, 0], shortcut)
+    return interleaved(done)
 
 
-def _expansion(block: MedNeXtBlock, x: Node, extra_bias: np.ndarray | float = 0.0) -> Node:
-    """Norm, expansion, GELU, GRN, compression; `extra_bias` (c_out,) is added to the result."""
-    weight, bias = array(block.expand.weight), array(block.expand.bias)
-    bias = bias + weight[:, :, 0, 0, 0] @ array(block.norm.bias)
-    weight = weight * array(block.norm.weight)[None, :, None, None, None]
-    out, out_bias = array(block.compress.weight), array(block.compress.bias) + extra_bias
-    x = standardise(x, block.norm.eps)
+class _Branch:
+    """The expanded branch behind its norm: expansion, GELU, GRN, compression.
 
-    def hidden(part: Node) -> Node:
-        return ops.gelu(pointwise(part, weight, bias), "erf")
+    Args:
+        block: whose weights are taken.
+        extra_bias: (c_out,), added to the result.
+    """
 
-    if isinstance(block.grn, GlobalResponseNorm):
-        out_bias = out_bias + out[:, :, 0, 0, 0] @ array(block.grn.beta).ravel()
-        whole = _slabs(x, len(weight), LARGEST_GRN_BYTES)
-        if len(whole) == 1:
-            y = hidden(x)
-            scale = _response(block.grn, ops.reduce_l2(y, integers(SPACE), True))
-            return pointwise(ops.multiply(y, scale), out, out_bias)
-        # The norm first, slab by slab, and the hidden layer a second time for what follows. The
-        # second cut is another one, or OpenVINO would find the two equal and keep the first.
-        squares = [ops.reduce_l2(hidden(part), integers(SPACE), True) for part in whole]
-        norm = ops.sqrt(reduce(ops.add, [ops.multiply(n, n) for n in squares]))
-        scale = _response(block.grn, norm)
-        parts = _slabs(x, len(weight), LARGEST_GRN_BYTES, more=1)
-        done = [pointwise(ops.multiply(hidden(p), scale), out, out_bias) for p in parts]
-        return ops.concat(done, 2)
-    done = [
-        pointwise(hidden(part), out, out_bias)
-        for part in _slabs(x, len(weight), LARGEST_HIDDEN_BYTES)
-    ]
-    return ops.concat(done, 2) if len(done) > 1 else done[0]
+    def __init__(self, block: MedNeXtBlock, extra_bias: np.ndarray | float = 0.0) -> None:
+        weight = array(block.expand.weight)
+        self._bias = array(block.expand.bias) + weight[:, :, 0, 0, 0] @ array(block.norm.bias)
+        self._weight = weight * array(block.norm.weight)[None, :, None, None, None]
+        self._out = array(block.compress.weight)
+        self._out_bias = array(block.compress.bias) + extra_bias
+        self._grn = block.grn if isinstance(block.grn, GlobalResponseNorm) else None
+        if self._grn is not None:
+            self._out_bias = (
+                self._out_bias + self._out[:, :, 0, 0, 0] @ array(self._grn.beta).ravel()
+            )
+
+    def whole(self, x: Node) -> Node:
+        """The branch of all of `x`, its hidden layer in slabs where that is large."""
+        largest = LARGEST_HIDDEN_BYTES if self._grn is None else LARGEST_GRN_BYTES
+        slabs = _slabs(x, len(self._weight), largest)
+        if len(slabs) == 1:
+            y = self._hidden(x)
+            return self._compressed(y, self._response([y]))
+        # GRN's hidden layer is computed for its norm alone, and once more for what follows: in
+        # other slabs, or OpenVINO would find the two equal and keep the first.
+        scale = self.response(slabs)
+        if scale is not None:
+            slabs = _slabs(x, len(self._weight), largest, more=1)
+        return ops.concat([self.part(slab, scale) for slab in slabs], 2)
+
+    def response(self, parts: Sequence[Node]) -> Node | None:
+        """What GRN multiplies each hidden channel with, from all parts of its input."""
+        return None if self._grn is None else self._response([self._hidden(p) for p in parts])
+
+    def part(self, x: Node, response: Node | None) -> Node:
+        """The branch of a part of its input."""
+        return self._compressed(self._hidden(x), response)
+
+    def _hidden(self, x: Node) -> Node:
+        return ops.gelu(pointwise(x, self._weight, self._bias), "erf")
+
+    def _compressed(self, hidden: Node, response: Node | None) -> Node:
+        y = hidden if response is None else ops.multiply(hidden, response)
+        return pointwise(y, self._out, self._out_bias)
+
+    def _response(self, hidden: Sequence[Node]) -> Node | None:
+        """GRN's factor of each channel; its shift beta is left to the bias."""
+        if self._grn is None:
+            return None
+        norm = root_of_squares([ops.reduce_l2(part, integers(SPACE), True) for part in hidden])
+        mean = ops.reduce_mean(norm, integers([1]), True)
+        response = ops.divide(norm, ops.add(mean, constant(self._grn.eps)))
+        gamma = array(self._grn.gamma).reshape(1, -1, 1, 1, 1)
+        return ops.add(ops.multiply(response, constant(gamma)), constant(1.0))
 
 
 def _slabs(x: Node, hidden: int, largest: int, more: int = 0) -> list[Node]:
     """Cuts `x` along its first axis where the hidden layer would take more than `largest` bytes.
 
-    Meant for the last up block, whose hidden layer is the largest tensor of all: twice as wide as
-    its input, at full resolution. Elsewhere a cut would cost copies and save nothing. `more` asks
-    for so many slabs more than needed.
+    A cut costs copies; where the layer is small it would save nothing. `more` asks for so many
+    slabs more than needed.
     """
     planes, *plane = spatial(x)
     total = 4 * hidden * planes * int(np.prod(plane))
@@ -147,11 +186,3 @@ def _slabs(x: Node, hidden: int, largest: int, more: int = 0) -> list[Node]:
         ops.slice(x, integers([a]), integers([b]), integers([1]), integers([2]))
         for a, b in pairwise(edges)
     ]
-
-
-def _response(grn: GlobalResponseNorm, norm: Node) -> Node:
-    """What GRN multiplies each channel with, from its norm; the shift beta is left to the bias."""
-    mean = ops.reduce_mean(norm, integers([1]), True)
-    response = ops.divide(norm, ops.add(mean, constant(grn.eps)))
-    gamma = array(grn.gamma).reshape(1, channels(norm), 1, 1, 1)
-    return ops.add(ops.multiply(response, constant(gamma)), constant(1.0))

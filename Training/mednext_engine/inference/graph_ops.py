@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,13 @@ def pad_front(x: Node) -> Node:
     return ops.pad(x, integers([0, 0, 1, 1, 1]), integers([0] * 5), "constant", zero)
 
 
+def root_of_squares(norms: Sequence[Node]) -> Node:
+    """The norm of a vector from those of its parts."""
+    if len(norms) == 1:
+        return norms[0]
+    return ops.sqrt(reduce(ops.add, [ops.multiply(norm, norm) for norm in norms]))
+
+
 def crop(x: Node, size: Sequence[int]) -> Node:
     """Keeps the first `size` voxels of each spatial axis."""
     if spatial(x) == list(size):
@@ -75,8 +83,7 @@ def crop(x: Node, size: Sequence[int]) -> Node:
 def spread(x: Node, offset: int) -> Node:
     """Doubles the size: voxel i goes to 2i + offset, everything else is zero.
 
-    Nearest upsampling times a mask: with an ordinary convolution behind it this is a transposed
-    convolution of stride 2, several times faster than the transposed one of the CPU library.
+    Nearest upsampling times a mask.
     """
     size = [2 * s for s in spatial(x)]
     y = ops.interpolate(
