@@ -135,6 +135,15 @@ def test_finer_grids_round_corners_unless_the_image_is_not_interpolated() -> Non
     assert resample_labels(three, (5, 1, 1)).ravel().tolist() == [1, 1, 0, 0, 0]
 
 
+def test_slices_that_are_not_interpolated_keep_their_edges() -> None:
+    labels = np.zeros((2, 2, 1), np.int16)
+    labels[0, 0] = 1
+    # At (3, 3) of 8 x 8 the linear weight is 0.625 along each axis: 0.39 of both, 0.625 of one.
+    assert resample_labels(labels, (8, 8, 1))[3, 3, 0] == 0
+    flat = resample_labels(labels, (8, 8, 1), nearest_axis=0)[:, :, 0]
+    assert np.array_equal(np.argwhere(flat), [[z, y] for z in range(4) for y in range(4)])
+
+
 def test_of_three_labels_the_largest_share_wins_where_none_reaches_a_half() -> None:
     labels = np.zeros((2, 2, 2), np.int16)
     labels.ravel()[:] = [1, 1, 1, 2, 2, 0, 0, 3]
