@@ -1,4 +1,4 @@
-"""The command line: `mednext segment | models | evaluate | networks | doctor`.
+"""The command line: `mednext segment | finetune | models | evaluate | networks | doctor`.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import Cancelled, DependencyError, EngineError, ResourceError
-from . import evaluate, exits, inform, models, segment
+from . import evaluate, exits, finetune, inform, models, segment
 from .show import Display
 
 __all__ = ["main"]
@@ -25,17 +25,18 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = argparse.ArgumentParser(
         prog="mednext",
-        description="Segments medical volumes with MedNeXt and nnU-Net v2 models. Everything stays "
-        "on this computer.",
+        description="Segments medical volumes with MedNeXt and nnU-Net v2 models, and fine-tunes "
+        "them. Everything stays on this computer.",
         epilog=f"exit codes:\n{exits.described()}\n\nenvironment:\n"
         "  MEDNEXT_MODELS     where your models are\n"
+        "  MEDNEXT_RUNS       where fine-tunings keep what they need\n"
         "  MEDNEXT_RESOURCES  where Models, Catalog and SampleData of the product are\n"
         f"  {DEBUG}      show where in the program an error arose\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mednext {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for part in (segment, models, evaluate, inform):
+    for part in (segment, finetune, models, evaluate, inform):
         part.add(commands)
     return parser
 

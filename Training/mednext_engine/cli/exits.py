@@ -13,6 +13,7 @@ RESOURCES = 5
 DEPENDENCY = 6
 OUTPUT = 7
 DOWNLOAD = 8
+TRAINING = 9
 INTERNAL = 70
 INTERRUPTED = 130
 TERMINATED = 143
@@ -27,6 +28,7 @@ MEANINGS = {
     DEPENDENCY: "a package is missing, or of an unusable version",
     OUTPUT: "the result cannot be written",
     DOWNLOAD: "a download failed",
+    TRAINING: "a training cannot go on; what it has stays",
     INTERNAL: "a fault of this program",
     INTERRUPTED: "stopped by Ctrl-C; nothing half-written is left",
     TERMINATED: "stopped by a signal to terminate; nothing half-written is left",
@@ -40,6 +42,7 @@ _BY_ERROR = {
     "dependency": DEPENDENCY,
     "output": OUTPUT,
     "download": DOWNLOAD,
+    "training": TRAINING,
     "cancelled": INTERRUPTED,
     "usage": USAGE,
 }

@@ -93,11 +93,26 @@ class Segmenting:
         if self._order != list(range(len(self._order))):
             seen = replace(volume, array=volume.array[self._order])
         result = self._segmenter.segment(seen, self._options, monitor)
-        truth = training_labels(values, case, self._job.class_values)
-        if held_out is not None:
-            truth = hold_out(truth, held_out)[1]
-        digest = f"{image_digest(volume)}-{hashlib.sha256(truth.tobytes()).hexdigest()[:32]}"
-        return Segmented(volume, self._table[result.labels], truth, digest)
+        truth = _truth(case, self._job, values, held_out)
+        return Segmented(volume, self._table[result.labels], truth, _digest(volume, truth))
+
+
+def _truth(case: CaseFile, job: Job, values: np.ndarray, held_out: HeldOut | None) -> np.ndarray:
+    truth = training_labels(values, case, job.class_values)
+    return truth if held_out is None else hold_out(truth, held_out)[1]
+
+
+def _digest(volume: Volume, truth: np.ndarray) -> str:
+    return f"{image_digest(volume)}-{hashlib.sha256(truth.tobytes()).hexdigest()[:32]}"
+
+
+def digests_of(job: Job, split: Split, monitor: Monitor) -> dict[str, str]:
+    """Case id -> what changes when the image or the labels of a held-out case do."""
+    digests = {}
+    for case in (case for case in job.cases if case.id in split.validate):
+        volume, values, _ = read_case_arrays(case, job, monitor)
+        digests[case.id] = _digest(volume, _truth(case, job, values, split.inside.get(case.id)))
+    return digests
 
 
 def score(found: np.ndarray, truth: np.ndarray, classes: Mapping[str, int]) -> dict[str, float]:

@@ -11,32 +11,30 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, EngineError, InputError, ModelError, ResourceError
+from ..errors import InputError
 from ..monitor import Monitor
-from .decisions import Decisions, decide, digest_of, from_json, to_json
+from .guard import disk_said, remove_half_written, said_in_state
 from .job import Job, read_job
-from .measure import Measured, Segmented, measure
+from .measure import Measured, Segmented, digests_of, measure
 from .parts import part_of
-from .preparation import Prepared, open_prepared, prepare_cases
+from .preparation import Prepared, prepare_cases
 from .preview import Previewer, PreviewReport
-from .problems import ERROR
 from .report import overlay_picture
-from .result import Made, before_after, held_out_sentence, write_result
-from .runs import cannot_write, locked, read_state, write_state
-from .survey import base_of, require_training, survey
+from .result import Made, before_after, held_out_sentence, write_plain_model, write_result
+from .runs import locked, read_state, write_state
+from .start import Start, before_json, can_take_up, start_anew, take_up
+from .survey import require_training
 
 if TYPE_CHECKING:
     from ..inference.options import Options
     from ..models.folder import Model
     from ..training.control import EpochReport
-    from ..training.loop import Outcome
 
 MOST_PICTURES = 3
 _LOOK, _PREPARE, _BEFORE, _TRAIN, _AFTER = 0.02, 0.04, 0.06, 0.95, 0.99
@@ -89,7 +87,7 @@ def finetune(
     Started by `torchrun`, its processes share every step; the first does everything else.
 
     Args:
-        resume: goes on with what an earlier run left; without it that is thrown away.
+        resume: goes on with what an unfinished run left; without it that is thrown away.
         stop: when set, the training ends and its best weights are the result.
         out: the model's folder; by default one of its own in the models directory.
 
@@ -110,32 +108,42 @@ def finetune(
     news.on_read(job)
     run = _Run(job, monitor, stop or Event(), news, out)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return run.together(resume)
-    with locked(job.folder), _said_in_state(job.folder):
-        run.prepare(resume)
-        return run.finish(run.train())
+        return _together(run, resume)
+    with locked(job.folder), said_in_state(job.folder):
+        start, prepared = run.prepare(resume)
+        return run.finish(start, run.train(start, prepared))
+
+
+def _together(run: _Run, resume: bool) -> Finished | None:
+    """The same run on all processes of `torchrun`; the job folder is one that all can read."""
+    from ..training.distributed import joined
+    from ..training.recipe import Phase, Recipe
+
+    job = run.job
+    joining = Recipe((1, 1, 1), (Phase("Joining", 1, 0, 1.0),), device=job.options.device)
+    with joined(joining) as group:
+        if group.first:
+            with locked(job.folder), said_in_state(job.folder):
+                start, prepared = run.prepare(resume)
+                group.wait()
+                return run.finish(start, run.train(start, prepared))
+        group.wait()
+        start = take_up(job, read_state(job.folder), run.monitor)
+        if start.prepared is None:
+            raise InputError("This process cannot read what the first has prepared.")
+        run.train(replace(start, begun=start.begun and resume), start.prepared)
+        return None
 
 
 @dataclass
 class _Run:
-    """One run in one process; `prepare`, `train` and `finish` follow one another."""
+    """One run in one process: `prepare`, `train` and `finish` follow one another."""
 
     job: Job
     monitor: Monitor
     stop: Event
     news: News
     out: Path | None
-    resumed: bool = False
-    _decisions: Decisions | None = None
-    _prepared: Prepared | None = None
-    _base: Model | None = None
-    _before: Measured = field(default_factory=lambda: Measured({}))
-
-    @property
-    def decisions(self) -> Decisions:
-        if self._decisions is None:
-            raise InputError("This run has decided nothing yet.")
-        return self._decisions
 
     @property
     def options(self) -> Options:
@@ -144,207 +152,142 @@ class _Run:
 
         return Options(device=self.job.options.device, threads=self.job.options.threads)
 
-    # ---- before --------------------------------------------------------------------------
-
-    def prepare(self, resume: bool) -> None:
-        """Takes up what is there, or looks at the job and prepares its cases anew."""
-        folder = self.job.run_folder
-        state = read_state(self.job.folder) if resume else {}
-        if resume and "decisions" in state:
-            self.resumed = self._take_up(state)
+    def prepare(self, resume: bool) -> tuple[Start, Prepared]:
+        """Decides, or takes up what was decided; prepares the cases; measures the base model."""
+        job = self.job
+        remove_half_written(job.run_folder)
+        state = read_state(job.folder) if resume else {}
+        if resume and can_take_up(state):
+            start = take_up(job, state, self.monitor)
         else:
-            self._begin()
-        write_state(self.job.folder, state="running", model=None, message="")
-        if self._prepared is None:
-            self._prepared = prepare_cases(
-                self.job,
-                self.decisions.plan,
-                self.decisions.label_plan,
-                self.decisions.split,
-                folder / "prepared",
-                part_of(self.monitor, _LOOK, _PREPARE),
-                self.decisions.grid.orientation,
-            )
-        if not self._before.digests and not self.resumed:
-            self._measure_base()
+            start = start_anew(job, part_of(self.monitor, 0.0, _LOOK))
+        write_state(job.folder, state="running", model=None, message="")
+        prepared = start.prepared
+        if prepared is None:
+            part = part_of(self.monitor, _LOOK, _PREPARE)
+            with part.stage("Preparing the cases", 0.0, 1.0):
+                prepared = self._prepare_cases(start, part)
+        if start.before is None:
+            start = replace(start, before=self._measure_base(start))
+        return start, prepared
 
-    def _begin(self) -> None:
-        """Decides everything. Errors of the check end it before anything was written."""
-        from ..training.state import BEST, LATEST
-
-        found = survey(self.job, part_of(self.monitor, 0.0, _LOOK), timed=False)
-        errors = [p for p in found.report.problems if p.level == ERROR]
-        if errors:
-            where = f"{errors[0].case}: " if errors[0].case else ""
-            more = f" ({len(errors) - 1} more problems)" if len(errors) > 1 else ""
-            raise InputError(f"{where}{errors[0].message}{more}", errors[0].hint)
-        for sentence in (p.message for p in found.report.problems if p.level == "warning"):
-            self.monitor.note(sentence)
-        seen = set(_seen_before(self.job))
-        digests = {one.id: one.digest for one in found.inspection.facts}
-        split = found.report.split
-        trained = [c for c in (split.validate if split else ()) if digests.get(c) in seen]
-        self._base = found.base
-        self._decisions = decide(found, digest_of(self.job), tuple(trained))
-        for note in self.decisions.notes:
-            self.monitor.note(note)
-        folder = self.job.run_folder
-        for name in (LATEST, BEST):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "preview", ignore_errors=True)
-        inside = self.decisions.split.inside
-        learned = {digests[c] for c in self.decisions.split.train if c not in inside}
-        held = {digests[c] for c in self.decisions.split.validate}
-        write_state(
-            self.job.folder,
-            decisions=to_json(self.decisions),
-            seen=sorted(seen | learned),
-            validated=sorted(held),
-            fraction=0.0,
-            before=None,
+    def _prepare_cases(self, start: Start, part: Monitor) -> Prepared:
+        decisions = start.decisions
+        return prepare_cases(
+            self.job,
+            decisions.plan,
+            decisions.label_plan,
+            decisions.split,
+            self.job.run_folder / "prepared",
+            part,
+            decisions.grid.orientation,
         )
 
-    def _take_up(self, state: dict[str, Any]) -> bool:
-        """Whether a checkpoint is there to go on from. Raises InputError when the job changed."""
-        from ..training.state import LATEST
-
-        self._decisions = from_json(state["decisions"])
-        if self.decisions.job_digest != digest_of(self.job):
-            raise InputError(
-                "The job was changed after this training began, so it cannot go on.",
-                "Start it anew, or take the changes back.",
-            )
-        self._prepared = open_prepared(self.job.run_folder / "prepared")
-        begun = (self.job.run_folder / LATEST).is_file()
-        try:
-            self._base = base_of(self.job)
-        except (ModelError, InputError):
-            if not begun:
-                raise
-            self.monitor.note("The base model is not installed any more; what was trained is.")
-        before = state.get("before")
-        if isinstance(before, dict):
-            self._before = Measured(
-                dict(before["dice"]), digests=dict(before["digests"]), missing=[]
-            )
-        return begun
-
-    def _measure_base(self) -> None:
+    def _measure_base(self, start: Start) -> Measured:
         part = part_of(self.monitor, _PREPARE, _BEFORE)
-        known = dict(self.decisions.matched or {})
-        if self._base is not None and known:
+        known = dict(start.decisions.matched or {})
+        before = Measured({})
+        if start.base is not None and known:
             with part.stage("Measuring the base model", 0.0, 1.0):
-                self._before = measure(
-                    self._base,
-                    self.job,
-                    self.decisions.split,
-                    known,
-                    self.options,
-                    part_of(part, 0.0, 1.0),
+                before = measure(
+                    start.base, self.job, start.decisions.split, known, self.options, part
                 )
-        before = {"dice": self._before.dice, "digests": self._before.digests}
-        write_state(self.job.folder, before=before)
+        if not before.digests:
+            split = start.decisions.split
+            before = replace(before, digests=digests_of(self.job, split, part))
+        write_state(self.job.folder, before=before_json(before))
+        return before
 
     # ---- training ------------------------------------------------------------------------
 
-    def train(self) -> Outcome:
-        """Trains from the start or from the checkpoint. Weights are the best and the last."""
+    def train(self, start: Start, prepared: Prepared) -> Made:
+        """Trains from the start or from the checkpoint; what had ended is only read."""
         from ..training.control import Control
         from ..training.loop import train
         from ..training.segmentation import SegmentationTask
 
-        if self._prepared is None:
-            raise InputError("The cases of this run are not prepared.", "Start it anew.")
-        _set_threads(self.job.options.threads)
-        names = self.decisions.label_plan.names
-        task = SegmentationTask(
-            self._prepared.train, self._prepared.validation, len(names) + 1, names
+        job, decisions = self.job, start.decisions
+        if start.ended:
+            return _read_ended(job, start)
+        if job.options.threads is not None:
+            import torch
+
+            torch.set_num_threads(job.options.threads)
+        names = decisions.label_plan.names
+        task = SegmentationTask(prepared.train, prepared.validation, len(names) + 1, names)
+        part = part_of(self.monitor, _BEFORE, _TRAIN)
+        control = Control(part, self.stop, on_epoch=self._after_epoch(start))
+        with part.stage("Training", 0.0, 1.0):
+            outcome = train(
+                _network(job, start),
+                task,
+                decisions.recipe,
+                job.run_folder,
+                control,
+                resume=start.begun,
+            )
+        return Made(
+            weights=outcome.best_weights,
+            best_epoch=outcome.best_epoch,
+            epochs=outcome.epochs,
+            steps=outcome.steps,
+            skipped=outcome.skipped,
+            seconds=outcome.seconds,
+            reason=outcome.reason,
+            device=_device(start),
+            curves=outcome.curves,
         )
-        first = _rank() == 0
-        previewer = Previewer(
+
+    def _after_epoch(self, start: Start) -> Callable[[EpochReport], None]:
+        show = Previewer(
             self.job,
-            self.decisions,
-            self._base,
+            start.decisions,
+            start.base,
             self.options,
             self.monitor,
             self.news.on_preview,
-        )
+        ).after_epoch
 
-        def on_epoch(report: EpochReport) -> None:
-            if not first:
-                return
+        def after_epoch(report: EpochReport) -> None:
             self.news.on_epoch(report)
             write_state(self.job.folder, fraction=min(1.0, report.epoch / report.epochs))
-            previewer.after_epoch(report)
+            show(report)
 
-        part = part_of(self.monitor, _BEFORE, _TRAIN)
-        control = Control(part, self.stop, on_epoch=on_epoch)
-        with part.stage("Training", 0.0, 1.0):
-            return train(
-                self._network(),
-                task,
-                self.decisions.recipe,
-                self.job.run_folder,
-                control,
-                resume=self.resumed,
-            )
-
-    def _network(self) -> Any:
-        """The network that training starts with; a resumed one gets its weights from the loop."""
-        from .transfer import head_rows, initial_network
-
-        plan, transfer = self.decisions.plan, self.decisions.transfer
-        base = self._base if transfer != "scratch" and not self.resumed else None
-        rows = None
-        if base is not None:
-            rows = head_rows(self.decisions.label_plan, base.labels.names)
-        return initial_network(
-            plan.network_class,
-            plan.network_kwargs,
-            self.job.channels,
-            self.decisions.label_plan.num_classes,
-            base=base,
-            rows=rows,
-            encoder_only=transfer == "encoder",
-            seed=self.decisions.recipe.seed,
-        )
+        return after_epoch
 
     # ---- after ---------------------------------------------------------------------------
 
-    def finish(self, outcome: Outcome) -> Finished:
+    def finish(self, start: Start, made: Made) -> Finished:
         """Measures what came out, writes the model and clears what only training needed."""
-        made = _made(outcome, str(self._device()))
-        with _disk_said(self.job.run_folder):
-            after, pictures = self._measure_result(made)
-        held_out = held_out_sentence(self.decisions, len(after.missing))
-        from dataclasses import replace
-
+        write_state(self.job.folder, ended=made.reason)
+        with disk_said(self.job.run_folder):
+            after, pictures = self._measure_result(start, made)
+        held_out = held_out_sentence(start.decisions, len(after.missing))
+        before = start.before or Measured({})
         made = replace(
-            made, before=self._before.dice, after=after.dice, held_out=held_out, pictures=pictures
+            made, before=before.dice, after=after.dice, held_out=held_out, pictures=pictures
         )
         with self.monitor.stage("Writing", _AFTER, 1.0):
-            model = write_result(self.job, self.decisions, made, self._base, self.out)
+            model = write_result(self.job, start.decisions, made, start.base, self.out)
         table = before_after(self.job, made)
         write_state(
             self.job.folder,
             state="finished",
             fraction=1.0,
             model=model.id if self.out is None else str(model.path),
-            result={"before_after": table, "held_out": held_out, "reason": outcome.reason},
+            result={"before_after": table, "held_out": held_out, "reason": made.reason},
         )
-        self._clear()
-        return Finished(
-            model, table, held_out, outcome.reason, list(self.monitor.notes), outcome.seconds
-        )
+        _clear(self.job.run_folder)
+        notes = list(self.monitor.notes)
+        return Finished(model, table, held_out, made.reason, notes, made.seconds)
 
-    def _measure_result(self, made: Made) -> tuple[Measured, list[bytes]]:
-        from .result import write_plain_model
-
+    def _measure_result(self, start: Start, made: Made) -> tuple[Measured, list[bytes]]:
+        """What `made` does on the held-out cases, and pictures of that."""
         part = part_of(self.monitor, _TRAIN, _AFTER)
         folder = self.job.run_folder / "preview" / "model"
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         model = write_plain_model(
-            folder, self.job, self.decisions, made.weights, self._base, overwrite=True
+            folder, self.job, start.decisions, made.weights, start.base, overwrite=True
         )
         colors = {entry.value: entry.color for entry in model.card.labels}
         pictures: list[bytes] = []
@@ -353,17 +296,19 @@ class _Run:
             if len(pictures) < MOST_PICTURES:
                 pictures.append(overlay_picture(done, colors))
 
+        names = {label.name: label.name for label in self.job.classes}
+        digests = start.before.digests if start.before else {}
         try:
             with part.stage("Measuring the new model", 0.0, 1.0):
                 found = measure(
                     model,
                     self.job,
-                    self.decisions.split,
-                    {label.name: label.name for label in self.job.classes},
+                    start.decisions.split,
+                    names,
                     self.options,
-                    part_of(part, 0.0, 1.0),
+                    part,
                     look,
-                    self._before.digests,
+                    digests,
                 )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -373,118 +318,59 @@ class _Run:
             )
         return found, pictures
 
-    def _device(self) -> Any:
-        from ..training.device import choose_device
 
-        return choose_device(self.decisions.recipe.device)
+def _network(job: Job, start: Start) -> Any:
+    """The network that training starts with; a resumed one gets its weights from the loop."""
+    from .transfer import head_rows, initial_network
 
-    def _clear(self) -> None:
-        """Removes what only training needed; curves and result are in the model's folder."""
-        from ..training.state import BEST, LATEST
-
-        folder = self.job.run_folder
-        large = [folder / LATEST, folder / BEST]
-        for pattern in ("*.npy", "*.npz"):  # the index stays: a run that continues this one asks
-            large += (folder / "prepared").glob(pattern)
-        for path in large:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    # ---- several processes ---------------------------------------------------------------
-
-    def together(self, resume: bool) -> Finished | None:
-        """The same run on all processes of `torchrun`; the job folder is one that all can read."""
-        from ..training.distributed import joined
-        from ..training.recipe import Phase, Recipe
-
-        device = self.job.options.device
-        sizes = Recipe((16, 16, 16), (Phase("Joining", 1, 0, 1.0),), device=device)
-        with joined(sizes) as group:
-            if group.first:
-                with locked(self.job.folder), _said_in_state(self.job.folder):
-                    self.prepare(resume)
-                    group.wait()
-                    return self.finish(self.train())
-            group.wait()
-            state = read_state(self.job.folder)
-            self.resumed = self._take_up(state) and resume
-            self.train()
-            return None
-
-
-def _made(outcome: Outcome, device: str) -> Made:
-    return Made(
-        weights=outcome.best_weights,
-        best_epoch=outcome.best_epoch,
-        epochs=outcome.epochs,
-        steps=outcome.steps,
-        skipped=outcome.skipped,
-        seconds=outcome.seconds,
-        reason=outcome.reason,
-        device=device,
-        curves=outcome.curves,
+    decisions = start.decisions
+    wanted = decisions.transfer != "scratch" and not start.begun
+    base = start.base if wanted else None
+    rows = head_rows(decisions.label_plan, base.labels.names) if base is not None else None
+    return initial_network(
+        decisions.plan.network_class,
+        decisions.plan.network_kwargs,
+        job.channels,
+        decisions.label_plan.num_classes,
+        base=base,
+        rows=rows,
+        encoder_only=decisions.transfer == "encoder",
+        seed=decisions.recipe.seed,
     )
 
 
-def _seen_before(job: Job) -> list[str]:
-    """Digests of images that the model which this run continues has learned from."""
-    if job.previous is None:
-        return []
-    seen = read_state(job.previous).get("seen", [])
-    return [one for one in seen if isinstance(one, str)] if isinstance(seen, list) else []
+def _read_ended(job: Job, start: Start) -> Made:
+    """A training that had ended when something stopped its result from being written."""
+    from ..training.state import load_best, load_latest
+
+    progress, latest = load_latest(job.run_folder, start.decisions.recipe)
+    best = load_best(job.run_folder)
+    return Made(
+        weights=best[0] if best is not None else latest["network"],
+        best_epoch=progress.best_epoch,
+        epochs=progress.epoch,
+        steps=progress.step,
+        skipped=progress.skipped,
+        seconds=progress.seconds,
+        reason=start.ended,
+        device=_device(start),
+        curves=tuple(progress.curves),
+    )
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+def _device(start: Start) -> str:
+    from ..training.device import choose_device
+
+    return str(choose_device(start.decisions.recipe.device))
 
 
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+def _clear(run_folder: Path) -> None:
+    """Removes what only training needed; curves and result are in the model's folder."""
+    from ..training.state import BEST, LATEST
 
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _disk_said(folder: Path) -> Iterator[None]:
-    """Turns what the system says of a full disk or a missing permission into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(folder, error) from None
-
-
-@contextmanager
-def _said_in_state(job_folder: Path) -> Iterator[None]:
-    """Leaves in `run.json` how a run ended, and turns foreign errors into sentences."""
-    try:
-        with _disk_said(job_folder / "run"):
-            yield
-    except Cancelled:
-        _leave(job_folder, "interrupted", "")
-        raise
-    except EngineError as error:
-        _leave(job_folder, "failed", error.message)
-        raise
-    except (MemoryError, RuntimeError) as error:
-        from ..training.device import out_of_memory
-
-        if not out_of_memory(error):
-            _leave(job_folder, "failed", type(error).__name__)
-            raise
-        known = ResourceError(
-            "The memory of this device does not suffice for this training.",
-            "Choose a smaller patch or gradient checkpointing, close other programs, and resume.",
-        )
-        _leave(job_folder, "failed", known.message)
-        raise known from error
-    except BaseException:
-        _leave(job_folder, "interrupted", "")
-        raise
-
-
-def _leave(job_folder: Path, state: str, message: str) -> None:
-    """Only where the run got as far as deciding; a full disk must not hide the first error."""
-    with contextlib.suppress(EngineError):
-        if read_state(job_folder):
-            write_state(job_folder, state=state, message=message)
+    large = [run_folder / LATEST, run_folder / BEST]
+    for pattern in ("*.npy", "*.npz"):  # the index stays: a run that continues this one asks
+        large += (run_folder / "prepared").glob(pattern)
+    for path in large:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -165,7 +165,7 @@ def _fill_head(new: Tensor, old: Tensor, rows: HeadRows, axis: int) -> None:
 
 def _first_layer(state: Mapping[str, Tensor]) -> set[str]:
     """Names of the first convolution, which sees the channels; nnU-Net's networks have several."""
-    weights = [(k, v) for k, v in state.items() if k.startswith("encoder.") and v.ndim == 5]
+    weights = [(k, v) for k, v in state.items() if k.startswith(_ENCODER) and v.ndim == 5]
     return {k for k, v in weights if v.data_ptr() == weights[0][1].data_ptr()}
 
 
