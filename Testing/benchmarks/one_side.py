@@ -32,9 +32,9 @@ def _official_layers() -> None:
 
     nnU-Net runs a MedNeXt through this package's class, so it would be faster by them too.
     """
-    from mednext_engine.networks import depthwise, layers, streamed
+    from mednext_engine.networks import depthwise, layers, streamed, streamed_training
 
-    for module in (depthwise, layers, streamed):
+    for module in (depthwise, layers, streamed, streamed_training):
         module.eager_on_cpu = lambda x: False  # type: ignore[attr-defined]
 
 

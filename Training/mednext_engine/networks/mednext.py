@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import streamed
+from . import streamed, streamed_training
 from .depthwise import DepthwiseConv, DepthwiseConvTranspose
 from .layers import ChannelNorm, GlobalResponseNorm, PointwiseConv
 
@@ -73,11 +73,14 @@ class MedNeXtBlock(nn.Module):
     def _expansion(self, x: Tensor) -> Tensor:
         if streamed.applies(x):
             return streamed.expansion(self, x)
+        if streamed_training.applies(x):
+            return streamed_training.expansion(self, x)
         return self.compress(self.grn(F.gelu(self.expand(self.norm(x)))))
 
     def _block(self, x: Tensor) -> Tensor:
         features = self.depthwise(x)
-        if self.checkpointing == "expansion" and torch.is_grad_enabled():
+        kept = torch.is_grad_enabled() and not streamed_training.applies(features)
+        if self.checkpointing == "expansion" and kept:
             features = checkpoint(self._expansion, features, use_reentrant=False)
         else:
             features = self._expansion(features)
