@@ -266,9 +266,12 @@ class _Run:
         if self.group.first:
             report = StepReport(step, steps, loss, rate, self.durations[-1], left)
             self.control.on_step(report)
-            # Cancelling is left to `_told_to_stop`, in which all processes take part.
-            if not self.control.monitor.cancelled:
+            try:
                 self.control.monitor.advance(step / steps, f"{phase}: step {step} of {steps}")
+            except Cancelled:
+                if self.group.world == 1:
+                    raise
+                # Else left to `_told_to_stop`, in which all processes take part.
 
     def _seconds_left(self) -> float | None:
         if not self.durations:

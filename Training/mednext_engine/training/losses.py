@@ -62,7 +62,7 @@ class _DiceAndCrossEntropy(torch.autograd.Function):
         own = probabilities.gather(2, index)
         # Softmax backward: p (g - sum of p g); the cross-entropy adds (p - y) / annotated.
         mean_slope = torch.matmul(probabilities, everywhere[..., None]) + own * own_slope
-        result = (slope - mean_slope + 1.0 / annotated).mul_(probabilities)
+        result = (slope - mean_slope).add_(1.0 / annotated).mul_(probabilities)
         at_truth = (own * own_slope - 1.0 / annotated) * known
         result.scatter_add_(2, index, at_truth)
         result.mul_(grad)

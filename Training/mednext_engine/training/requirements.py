@@ -31,12 +31,17 @@ MODULES: dict[str, str] = {
 """Package -> module that shows that it is there."""
 
 
+OF_PANDAS = ("six", "python-dateutil", "pytz", "tzdata")
+"""Asked for only where pandas itself is missing: its versions differ in which of them they need."""
+
+
 def missing() -> list[str]:
     """Requirements (name and range) of which the module is not found; imports nothing."""
     from importlib.util import find_spec
 
+    has_pandas = find_spec(MODULES["pandas"]) is not None
     return [
         f"{name}{versions}"
         for name, versions in WITHOUT_DEPENDENCIES
-        if find_spec(MODULES[name]) is None
+        if find_spec(MODULES[name]) is None and not (has_pandas and name in OF_PANDAS)
     ]
