@@ -117,8 +117,13 @@ def test_doctor_says_what_there_is_and_ends_with_six_where_something_is_missing(
     assert "torch" in shown
     found = json.loads(mednext("doctor", "--json", check=0).stdout)
     assert found["devices"][-1]["name"] == "cpu"
-    lacking = mednext_process("doctor", check=6, **blocking(tmp_path / "site", "torch"))
+    site = tmp_path / "site"
+    lacking = mednext_process("doctor", check=6, **blocking(site, "torch", "openvino"))
     assert "Segment cannot run yet." in lacking.stdout
+    pytest.importorskip("openvino")
+    enough = mednext_process("doctor", check=0, **blocking(site, "torch"))
+    assert "Segment can run." in enough.stdout
+    assert "PyTorch is installed but does not start" in enough.stdout
 
 
 def test_networks_are_a_list_of_objects(mednext):

@@ -23,7 +23,7 @@ from engine_fixtures import (
 )
 
 from mednext_engine.errors import Cancelled, EngineError, InputError, OutputError, ResourceError
-from mednext_engine.inference import Box, Options, Segmenter, segment_file
+from mednext_engine.inference import Box, Options, Segmenter, loading, segment_file
 from mednext_engine.inference import engine as engine_module
 from mednext_engine.inference.images import read_volume
 from mednext_engine.models.folder import Model
@@ -105,15 +105,15 @@ def test_a_region_is_as_in_the_whole_volume(a_model, a_file, plain_labels):
 
 def test_a_region_computes_fewer_windows(a_model, a_file, monkeypatch):
     calls = []
-    run = engine_module.Segmenter._runner
+    get = loading.Networks.get
 
-    def counted(self: Segmenter, *args: Any) -> Any:
-        runner = run(self, *args)
+    def counted(self: loading.Networks, *args: Any) -> Any:
+        runner = get(self, *args)
         inner = runner.run
         runner.run = lambda *a: (calls.append(1), inner(*a))[1]
         return runner
 
-    monkeypatch.setattr(engine_module.Segmenter, "_runner", counted)
+    monkeypatch.setattr(loading.Networks, "get", counted)
     segmented(a_model, a_file)
     assert len(calls) == 8  # two an axis: 44, 48 and 40 voxels, patches of 32
     calls.clear()
@@ -303,7 +303,7 @@ class Failing:
 
     def __init__(self, times: int, error: Exception) -> None:
         self.left, self.error = times, error
-        self.stores: list[torch.dtype] = []
+        self.stores: list[str] = []
         self._predict = engine_module.predict_planes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -328,7 +328,7 @@ def test_too_little_memory_steps_down_and_says_so(
     failing = Failing(1, error)
     monkeypatch.setattr(engine_module, "predict_planes", failing)
     result = segmented(a_model, a_file)
-    assert failing.stores == [torch.float32, torch.float16]
+    assert failing.stores == ["float32", "float16"]
     assert any("did not suffice" in note for note in result.notes)
     assert min(dice_of_labels(result.labels, plain_labels).values()) > 0.99
 

@@ -296,3 +296,21 @@ def test_what_is_missing_has_a_sentence_and_a_command(monkeypatch):
     found = doctor.examine()
     assert found["usable"] is False
     assert any(sentence.startswith("torch") for sentence in found["problems"])
+
+
+def test_openvino_will_do_for_mednexts(monkeypatch):
+    from importlib import metadata
+
+    real = metadata.version
+
+    def version(name):
+        if name == "torch":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(metadata, "version", version)
+    found = doctor.examine()
+    assert found["usable"] is True
+    (problem,) = (p for p in found["problems"] if p.startswith("torch"))
+    assert "OpenVINO" in problem

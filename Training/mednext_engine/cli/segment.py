@@ -191,10 +191,10 @@ def _run_batch(
 
 
 def _prepare(args: argparse.Namespace, model: Model, display: Display) -> Job:
-    """Builds the options and the segmenter; this is where torch is imported."""
-    from ..models.checkpoint import require_torch
+    """Builds the options and the segmenter."""
+    from ..inference.devices import require_runtime
 
-    require_torch()
+    require_runtime()
     from ..inference.engine import Segmenter
     from ..inference.options import Options
 
@@ -220,10 +220,11 @@ def _own_device(options: Options) -> Options:
     rank, size = os.environ.get("LOCAL_RANK", ""), os.environ.get("LOCAL_WORLD_SIZE", "")
     if not (rank.isdigit() and size.isdigit() and int(size) > 1):
         return options
-    import torch
+    from ..inference.devices import list_devices
 
-    if options.device in ("auto", "cuda") and torch.cuda.device_count() > 0:
-        return replace(options, device=f"cuda:{int(rank) % torch.cuda.device_count()}")
+    cards = [one["name"] for one in list_devices() if one["name"].startswith("cuda")]
+    if options.device in ("auto", "cuda") and cards:
+        return replace(options, device=cards[int(rank) % len(cards)])
     if options.threads is None:
         return replace(options, threads=max(1, (os.cpu_count() or 1) // int(size)))
     return options

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
+from .arrays import Array, cast, clone, empty, full, is_tensor, library, near, put, to_numpy
 from .grid import LinearAxis, expand_labels, interpolate_rows, linear_axes
 from .parallel import side_by_side, workers
 from .resampling import Scheme, make_scheme, resample_volume
@@ -62,7 +62,7 @@ def scheme_back(frame: Frame, plan: Plan) -> Scheme:
 
 
 def decide_labels(
-    logits: torch.Tensor | np.ndarray,
+    logits: Array,
     scheme: Scheme,
     labels: Heads,
     monitor: Monitor | None = None,
@@ -72,7 +72,8 @@ def decide_labels(
     """Labels of the target grid from `logits` of the network's grid.
 
     Args:
-        logits: (heads, z, y, x) in plan axes, float32, float16 or bfloat16, on any device.
+        logits: (heads, z, y, x) in plan axes, float32 or float16; or a tensor, also of bfloat16,
+            on any device.
         scheme: from the network's grid to the target's (`scheme_back`).
         labels: the value each head writes, and whether heads are overlapping regions.
         region: only this box of the target grid is decided, the rest is 0 (background).
@@ -82,7 +83,7 @@ def decide_labels(
     Returns:
         uint8, or uint16 where a value needs it; (z, y, x) of the whole target grid.
     """
-    source = torch.from_numpy(logits) if isinstance(logits, np.ndarray) else logits
+    source = near(logits)
     if scheme.linear:
         axes = linear_axes(scheme, region, window)
         decided = _decide_linear(source, axes, labels, monitor)
@@ -100,7 +101,7 @@ def decide_labels(
 
 
 def decide_planes(
-    logits: torch.Tensor,
+    logits: Array,
     scheme: Scheme,
     labels: Heads,
     region: Sequence[slice],
@@ -117,43 +118,43 @@ def decide_planes(
 
 
 def _decide_linear(
-    logits: torch.Tensor,
+    logits: Array,
     axes: tuple[LinearAxis, LinearAxis, LinearAxis],
     labels: Heads,
     monitor: Monitor | None,
-) -> torch.Tensor:
+) -> Array:
     """Index of the winning head; of regions, one more than the last that is above zero."""
     shape = tuple(len(axis) for axis in axes)
-    kind = torch.uint8 if len(logits) < 2**8 - 1 else torch.int16
-    result = torch.empty(shape, dtype=kind, device=logits.device)
+    result = empty(shape, "uint8" if len(logits) < 2**8 - 1 else "int16", logits)
+    on_cpu = not is_tensor(logits)
 
     def work(rows: tuple[int, int]) -> int:
         result[slice(*rows)] = _decide_slab(logits, axes, labels, rows, monitor)
         return rows[1]
 
-    pieces = slabs(shape, workers() if logits.device.type == "cpu" else 1)
-    for done in side_by_side(work, pieces, logits.device):
+    for done in side_by_side(work, slabs(shape, workers() if on_cpu else 1), on_cpu):
         if monitor is not None:
             monitor.advance(done / shape[0])
     return expand_labels(result, axes)
 
 
 def _decide_slab(
-    logits: torch.Tensor,
+    logits: Array,
     axes: Sequence[LinearAxis],
     labels: Heads,
     rows: tuple[int, int],
     monitor: Monitor | None,
-) -> torch.Tensor:
+) -> Array:
     """The same for new planes `rows`, the fastest way."""
-    slab, box = make_slab(axes, *rows, logits.device)
+    slab, box = make_slab(axes, *rows)
     interpolated = any(slab.two)
-    decided: torch.Tensor | None = None
+    decided: Array | None = None
     if labels.has_regions:
         if interpolated and _worthwhile(logits, slab):
             decided = _regions_of_slab(logits, axes, slab, box, rows)
     elif not interpolated or _worthwhile(logits, slab):
-        index = winners(logits[:, box[0], box[1], box[2]], monitor)
+        inside = logits[:, box[0], box[1], box[2]]
+        index = largest(iter(inside)) if is_tensor(logits) else winners(inside, monitor)
         decided = _labels_of_slab(logits, index, slab, box) if interpolated else slab.spread(index)
     if decided is None:
         planes = (interpolate_rows(volume, axes, *rows) for volume in _checked(logits, monitor))
@@ -161,65 +162,63 @@ def _decide_slab(
     return decided
 
 
-def _checked(logits: torch.Tensor, monitor: Monitor | None) -> Iterator[torch.Tensor]:
+def _checked(logits: Array, monitor: Monitor | None) -> Iterator[Array]:
     for volume in logits:
         if monitor is not None:
             monitor.check()
         yield volume
 
 
-def _worthwhile(logits: torch.Tensor, slab: Slab) -> bool:
+def _worthwhile(logits: Array, slab: Slab) -> bool:
     """Whether to look for agreement first: not on GPUs, and not where the target is coarser."""
-    return logits.device.type == "cpu" and 2 * math.prod(slab.shape) > math.prod(slab.size)
+    return not is_tensor(logits) and 2 * math.prod(slab.shape) > math.prod(slab.size)
 
 
 def _labels_of_slab(
-    logits: torch.Tensor, index: torch.Tensor, slab: Slab, box: tuple[slice, slice, slice]
-) -> torch.Tensor | None:
+    logits: Array, index: Array, slab: Slab, box: tuple[slice, slice, slice]
+) -> Array | None:
     """The winners of a slab by the shortcut, or None where the dense way is faster."""
     lowest, highest = slab.extremes(index)
     mixed = lowest != highest
     share = float(slab.spread(mixed).sum()) / math.prod(slab.shape)
     if share * 2 * _SPARSE_COST > len(logits):
         return None
-    decided = slab.spread(lowest).to(torch.int16)
+    decided = slab.spread(lowest).astype(np.int16)
     if not share:
         return decided
-    flat = logits[:, box[0], box[1], box[2]].flatten(1)
+    flat = logits[:, box[0], box[1], box[2]].reshape(len(logits), -1)
     cells = slab.cells(mixed)
-    pair = torch.stack([lowest[cells.grid], highest[cells.grid]], 1).long()
+    pair = np.stack([lowest[cells.grid], highest[cells.grid]], 1).astype(np.intp)
     bound = bounds(flat, cells, pair)
     if share * candidates_per_cell(flat, cells, bound) * _SPARSE_COST > len(logits):
         return None
-    decided.view(-1)[cells.place] = decide_mixed(flat, slab, cells, bound)
+    decided.reshape(-1)[cells.place] = decide_mixed(flat, slab, cells, bound)
     return decided
 
 
 def _regions_of_slab(
-    logits: torch.Tensor,
+    logits: Array,
     axes: Sequence[LinearAxis],
     slab: Slab,
     box: tuple[slice, slice, slice],
     rows: tuple[int, int],
-) -> torch.Tensor:
+) -> Array:
     """The same for regions, each on its own: above zero, not above zero, or to be looked at."""
-    decided = torch.zeros(slab.shape, dtype=torch.int16, device=logits.device)
+    decided = np.zeros(slab.shape, np.int16)
     for head, volume in enumerate(logits):
-        lowest, highest = slab.extremes((volume[box] > 0).to(torch.uint8))
+        lowest, highest = slab.extremes(volume[box] > 0)
         mixed = lowest != highest
-        if float(slab.spread(mixed).sum()) * _SPARSE_COST > decided.numel():
-            decided.masked_fill_(interpolate_rows(volume, axes, *rows) > 0, head + 1)
+        if float(slab.spread(mixed).sum()) * _SPARSE_COST > decided.size:
+            put(decided, interpolate_rows(volume, axes, *rows) > 0, head + 1)
             continue
-        decided.masked_fill_(slab.spread(lowest) > 0, head + 1)
+        put(decided, slab.spread(lowest), head + 1)
         cells = slab.cells(mixed)
-        decided.view(-1)[decide_region(volume[box].flatten(), cells)] = head + 1
+        decided.reshape(-1)[decide_region(volume[box].reshape(-1), cells)] = head + 1
     return decided
 
 
-def _decide_splines(
-    logits: torch.Tensor, scheme: Scheme, labels: Heads, monitor: Monitor | None
-) -> torch.Tensor:
-    def volumes() -> Iterator[torch.Tensor]:
+def _decide_splines(logits: Array, scheme: Scheme, labels: Heads, monitor: Monitor | None) -> Array:
+    def volumes() -> Iterator[Array]:
         for head, volume in enumerate(logits):
             if monitor is not None:
                 monitor.advance(head / len(logits))
@@ -240,30 +239,30 @@ def slabs(shape: Sequence[int], sharing: int = 1) -> Iterator[tuple[int, int]]:
         yield start, min(start + planes, shape[0])
 
 
-def largest(heads: Iterator[torch.Tensor]) -> torch.Tensor:
+def largest(heads: Iterator[Array]) -> Array:
     """Index of the largest of `heads`, the first of equals."""
-    best = next(heads).clone()
-    index = torch.zeros_like(best, dtype=torch.int16)
+    best = clone(next(heads))
+    index = full(best.shape, 0, "int16", best)
     for head, values in enumerate(heads, start=1):
-        index.masked_fill_(values > best, head)
-        torch.maximum(best, values, out=best)
+        put(index, values > best, head)
+        library(best).maximum(best, values, out=best)
     return index
 
 
-def last_positive(heads: Iterator[torch.Tensor]) -> torch.Tensor:
+def last_positive(heads: Iterator[Array]) -> Array:
     """1 + index of the last of `heads` above zero (a probability above one half), 0 if none is."""
     first = next(heads)
-    index = (first > 0).to(torch.int16)
+    index = cast(first > 0, "int16")
     for head, values in enumerate(heads, start=1):
-        index.masked_fill_(values > 0, head + 1)
+        put(index, values > 0, head + 1)
     return index
 
 
-def _values(decided: torch.Tensor, labels: Heads) -> np.ndarray:
+def _values(decided: Array, labels: Heads) -> np.ndarray:
     """Label values from what was decided."""
     values = (0, *labels.values) if labels.has_regions else labels.values
     kind = np.uint8 if max(values) < 2**8 else np.uint16
-    index = decided.cpu().numpy()
+    index = to_numpy(decided)
     if values == tuple(range(len(values))):
         return index.astype(kind, copy=False)
     return np.asarray(values, dtype=kind)[index]

@@ -1,33 +1,37 @@
 """From a volume to its labels: the stages of a segmentation, in reading order.
 
-preprocess -> sliding window -> labels at the image's grid. NumPy outside, tensors inside.
+preprocess -> sliding window -> labels at the image's grid. NumPy on the CPU, tensors on other
+devices; PyTorch is imported only where it runs the network.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..errors import ModelError, ResourceError
 from ..models.folder import Model
 from ..monitor import Monitor
+from .arrays import Array, full
 from .decide import decide_labels
 from .devices import Execution, choose_execution
-from .images import Volume
 from .labelling import Labeller
-from .memory import activation_bytes
+from .loading import Networks, Wanted
 from .options import Options
 from .planning import Attempt, Job, plan_attempts, plan_job
 from .precision import compare, learned_precision, remember
 from .preprocess import Preprocessed, preprocess
 from .probabilities import class_probabilities, uncertainty
-from .runner import Runner, make_runner
+from .runner import Runner
 from .sliding import pad_to_patch, predict_planes
+
+if TYPE_CHECKING:
+    from .images import Volume
 
 
 @dataclass
@@ -64,18 +68,20 @@ class Segmenter:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._runners: dict[tuple[str, bool, Execution], Runner] = {}
-        self._bytes: dict[tuple[str, bool, Execution], int] = {}
+        self._networks = Networks(model)
 
     @property
     def memory_bytes(self) -> int:
         """What the networks that are kept take, about."""
-        return sum(self._bytes[key] for key in self._runners)
+        return self._networks.memory_bytes
 
     def close(self) -> None:
         """Lets go of all networks."""
-        self._runners.clear()
-        self._bytes.clear()
+        self._networks.clear()
+
+    def expect(self, options: Options) -> None:
+        """Begins to load the network while the caller does something else, where that pays."""
+        self._networks.expect(options)
 
     def segment(
         self, volume: Volume, options: Options | None = None, monitor: Monitor | None = None
@@ -91,9 +97,12 @@ class Segmenter:
         options, monitor = options or Options(), monitor or Monitor()
         first_note = len(monitor.notes)
         job = plan_job(self.model, volume, options, monitor)
-        execution = learned_precision(self.model, job, choose_execution(options))
+        learned = learned_precision(self.model, job.folds[0], options, choose_execution(options))
+        job.verdict_key = learned.verdict_key
+        if learned.note:
+            monitor.note(learned.note)
         result = None
-        for attempt in plan_attempts(self.model, job, execution):
+        for attempt in plan_attempts(self.model, job, learned.execution):
             try:
                 result = self._run(job, attempt)
                 break
@@ -102,7 +111,7 @@ class Segmenter:
                     raise
                 self.close()
                 if attempt.execution.device.startswith("cuda"):
-                    torch.cuda.empty_cache()
+                    sys.modules["torch"].cuda.empty_cache()
                 monitor.note(
                     f"The memory of {attempt.execution.device} did not suffice; trying with less."
                 )
@@ -116,15 +125,15 @@ class Segmenter:
         result.peak_estimate = job.peak
         return result
 
-    def _try_bfloat16(self, job: Job, execution: Execution, exact: Runner, data: Tensor) -> None:
+    def _try_bfloat16(self, job: Job, execution: Execution, exact: Runner, data: Array) -> None:
         """Computes the middle window in both precisions, for the runs to come."""
         z, y, x = job.windows.positions(data.shape[1:])[-1]
         middle = [n // 2 for n in (z, y, x)]
         index = [slice(m, m + p) for m, p in zip(middle, job.windows.patch, strict=True)]
         tile = data[None, :, index[0], index[1], index[2]]
-        kept = dict(self._runners)
-        fast = self._runner(job.folds[0], job, replace(execution, precision="bfloat16"))
-        self._runners = kept
+        wanted = Wanted(job.folds[0], job.needs_logits, replace(execution, precision="bfloat16"))
+        fast = self._networks.get(wanted, job.monitor)
+        self._networks.forget(wanted)
         verdict = compare(exact, fast, tile, self.model.labels.has_regions, job.monitor)
         if job.verdict_key:
             remember(job.verdict_key, verdict)
@@ -134,12 +143,13 @@ class Segmenter:
         labels = np.zeros(job.frame.shape_after_crop, np.uint8)
         planes, backend = None, execution.backend
         if not job.empty:
-            with monitor.stage("Loading the network", 0.02, 0.06):
-                runners = [self._runner(fold, job, execution) for fold in job.folds]
-            with monitor.stage("Preparing the image", 0.06, 0.1):
+            with monitor.stage("Preparing the image", 0.02, 0.06):
                 image = preprocess(
                     job.volume, self.model.plan, monitor, execution.device, job.frame
                 )
+            with monitor.stage("Loading the network", 0.06, 0.1):
+                wanted = [Wanted(fold, job.needs_logits, execution) for fold in job.folds]
+                runners = [self._networks.get(one, monitor) for one in wanted]
             backend = runners[0].backend
             labels, planes = self._predict(job, attempt, runners, image)
         with monitor.stage("Finishing", 0.97, 0.98):
@@ -149,7 +159,7 @@ class Segmenter:
 
     def _predict(
         self, job: Job, attempt: Attempt, runners: list[Runner], image: Preprocessed
-    ) -> tuple[np.ndarray, Tensor | None]:
+    ) -> tuple[np.ndarray, Array | None]:
         """Labels of the target grid, and the logits of the network's grid where they are kept."""
         data, inside = pad_to_patch(image.data, job.windows.patch)
         del image
@@ -157,7 +167,7 @@ class Segmenter:
         labeller = None
         if not job.needs_logits:
             labeller = Labeller(job.scheme, labels, runners[0].head, job.region)
-        total: Tensor | None = None
+        total: Array | None = None
         with monitor.stage("Segmenting", 0.1, 0.94):
             for number, runner in enumerate(runners):
                 planes_of_fold = predict_planes(
@@ -175,7 +185,7 @@ class Segmenter:
                         continue
                     if total is None:
                         shape = (runner.outputs, *job.frame.plan_shape)
-                        total = torch.zeros(shape, dtype=attempt.store_as, device=attempt.store_on)
+                        total = full(shape, 0, attempt.store_as, planes)
                     total[:, start : start + planes.shape[1]] += planes / len(runners)
         if job.verdict_key and attempt.execution.precision == "float32":
             with monitor.stage("Trying bfloat16", 0.94, 0.95):
@@ -187,29 +197,8 @@ class Segmenter:
         with monitor.stage("Deciding labels", 0.94, 0.97):
             return decide_labels(total, job.scheme, labels, monitor, job.region), total
 
-    def _runner(self, fold: str, job: Job, execution: Execution) -> Runner:
-        key = (fold, job.needs_logits, execution)
-        if key not in self._runners:
-            job.monitor.check()
-            weights = self.model.weights(fold)
-            network = self.model.network(weights)
-            for parameter in network.parameters():
-                parameter.requires_grad_(False)
-            size = sum(p.numel() * p.element_size() for p in network.parameters())
-            if execution.backend == "openvino":  # a compiled graph keeps its working memory
-                size += activation_bytes(self.model.plan, job.windows.patch, execution)
-            channels, heads = len(self.model.channel_names), self.model.labels.num_heads
-            runner = make_runner(
-                network, job.windows.patch, channels, heads, execution, keep_head=job.needs_logits
-            )
-            if runner.backend != execution.backend:
-                job.monitor.note("OpenVINO does not know this network, so PyTorch runs it.")
-            self._runners[key] = runner
-            self._bytes[key] = size
-        return self._runners[key]
-
     def _maps(
-        self, job: Job, logits: Tensor | None
+        self, job: Job, logits: Array | None
     ) -> tuple[np.ndarray | None, Iterator[np.ndarray] | None]:
         """Uncertainty and probabilities at the input's grid, as far as asked for."""
         if logits is None:
@@ -224,20 +213,21 @@ class Segmenter:
 
 def _out_of_memory(error: BaseException) -> bool:
     """CUDA and Python have classes for it; PyTorch's CPU allocator and OpenVINO have words."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     words = str(error).lower()
     return "can't allocate memory" in words or "bad_alloc" in words or "out of memory" in words
 
 
-def _probabilities(job: Job, logits: Tensor, regions: bool) -> Iterator[np.ndarray]:
+def _probabilities(job: Job, logits: Array, regions: bool) -> Iterator[np.ndarray]:
     for head, values in enumerate(class_probabilities(logits, job.scheme, regions, job.monitor)):
         yield job.frame.restore(values, 1.0 if head == 0 and not regions else 0.0)
 
 
 def _inside(
-    planes: Iterator[tuple[int, Tensor]], inside: tuple[slice, slice, slice]
-) -> Iterator[tuple[int, Tensor]]:
+    planes: Iterator[tuple[int, Array]], inside: tuple[slice, slice, slice]
+) -> Iterator[tuple[int, Array]]:
     """Takes the padding of `pad_to_patch` off planes as they come."""
     z, y, x = inside
     for start, part in planes:
@@ -266,7 +256,6 @@ def segment_file(
         InputError, ModelError, ResourceError, OutputError, Cancelled.
     """
     from ..models.store import find_model
-    from .images import read_volume
     from .writing import write_labels, write_probabilities, write_scalar
 
     monitor = monitor or Monitor()
@@ -276,9 +265,14 @@ def segment_file(
         uncertainty=uncertainty_path is not None,
         probabilities=probabilities_path is not None,
     )
+    segmenter = segmenter or Segmenter(model)
+    segmenter.expect(options)
     with monitor.stage("Reading the image", 0.0, 0.02):
+        # Imported here, because SimpleITK takes its time, in which the network is loaded.
+        from .images import read_volume
+
         volume = read_volume(inputs, model.channel_names, monitor)
-    result = (segmenter or Segmenter(model)).segment(volume, options, monitor)
+    result = segmenter.segment(volume, options, monitor)
     with monitor.stage("Writing", 0.98, 1.0):
         write_labels(Path(output), result.labels, volume)
         if uncertainty_path is not None and result.uncertainty is not None:

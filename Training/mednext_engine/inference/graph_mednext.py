@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..networks.layers import GlobalResponseNorm
-from ..networks.mednext import MedNeXt, MedNeXtBlock
+from ..networks.parameters import NORM_EPS, RESPONSE_EPS
 from .graph_ops import (
     SPACE,
     Node,
@@ -49,10 +48,13 @@ Elsewhere as a whole: it takes no memory to speak of, and many small layers take
 """
 
 
-def mednext_graph(network: MedNeXt, size: tuple[int, int, int]) -> ov.Model:
-    """The graph of `network` for one tile (1, c, *size); its head may have been taken off."""
+def mednext_graph(network: Any, size: tuple[int, int, int]) -> ov.Model:
+    """The graph of a MedNeXt for one tile (1, c, *size); its head may have been taken off.
+
+    `network` is the module, or its parameters under the same names (`networks.parameters`).
+    """
     encoder, decoder = network.encoder, network.decoder
-    source = ops.parameter([1, encoder.stem.in_channels, *size], np.float32)
+    source = ops.parameter([1, encoder.stem.weight.shape[1], *size], np.float32)
     x = pointwise(source, array(encoder.stem.weight), array(encoder.stem.bias))
     x = _blocks(encoder.stages[0], x)
     skips = [x]
@@ -73,29 +75,29 @@ def _blocks(stage: Any, x: Node) -> Node:
     for block in stage:
         kernel = array(block.depthwise.weight)
         half = [kernel.shape[-1] // 2] * 3
-        y = standardise(depthwise(x, kernel, half, half), block.norm.eps)
+        y = standardise(depthwise(x, kernel, half, half), NORM_EPS)
         x = ops.add(_Branch(block).whole(y), x)
     return x
 
 
 def _down(layer: Any, x: Node) -> Node:
-    if not isinstance(layer, MedNeXtBlock):
+    if not hasattr(layer, "depthwise"):
         y = ops.convolution(x, constant(array(layer.weight)), [2] * 3, [1] * 3, [1] * 3, [1] * 3)
         return add_bias(y, array(layer.bias))
     kernel = array(layer.depthwise.weight)
     half = [kernel.shape[-1] // 2] * 3
-    y = standardise(depthwise(x, kernel, half, half, stride=2), layer.norm.eps)
+    y = standardise(depthwise(x, kernel, half, half, stride=2), NORM_EPS)
     residual = layer.residual
     shortcut = pointwise(x, array(residual.weight), array(residual.bias), stride=2)
     return ops.add(_Branch(layer).whole(y), shortcut)
 
 
 def _up(layer: Any, x: Node) -> Node:
-    if not isinstance(layer, MedNeXtBlock):
+    if not hasattr(layer, "depthwise"):
         y = ops.convolution_backprop_data(x, constant(array(layer.weight)), [2] * 3)
         return add_bias(y, array(layer.bias))
     branch = _Branch(layer, array(layer.residual.bias))
-    kernel, eps = array(layer.depthwise.weight), layer.norm.eps
+    kernel, eps = array(layer.depthwise.weight), NORM_EPS
     if kernel.shape[-1] == 1:
         kernel = np.pad(kernel, [(0, 0), (0, 0), (1, 1), (1, 1), (1, 1)])
     shortcut = pointwise(x, array(layer.residual.weight).swapaxes(0, 1))
@@ -118,13 +120,14 @@ class _Branch:
         extra_bias: (c_out,), added to the result.
     """
 
-    def __init__(self, block: MedNeXtBlock, extra_bias: np.ndarray | float = 0.0) -> None:
+    def __init__(self, block: Any, extra_bias: np.ndarray | float = 0.0) -> None:
         weight = array(block.expand.weight)
         self._bias = array(block.expand.bias) + weight[:, :, 0, 0, 0] @ array(block.norm.bias)
         self._weight = weight * array(block.norm.weight)[None, :, None, None, None]
         self._out = array(block.compress.weight)
         self._out_bias = array(block.compress.bias) + extra_bias
-        self._grn = block.grn if isinstance(block.grn, GlobalResponseNorm) else None
+        grn = getattr(block, "grn", None)
+        self._grn: Any = grn if hasattr(grn, "gamma") else None
         if self._grn is not None:
             self._out_bias = (
                 self._out_bias + self._out[:, :, 0, 0, 0] @ array(self._grn.beta).ravel()
@@ -165,7 +168,7 @@ class _Branch:
             return None
         norm = root_of_squares([ops.reduce_l2(part, integers(SPACE), True) for part in hidden])
         mean = ops.reduce_mean(norm, integers([1]), True)
-        response = ops.divide(norm, ops.add(mean, constant(self._grn.eps)))
+        response = ops.divide(norm, ops.add(mean, constant(RESPONSE_EPS)))
         gamma = array(self._grn.gamma).reshape(1, -1, 1, 1, 1)
         return ops.add(ops.multiply(response, constant(gamma)), constant(1.0))
 

@@ -17,8 +17,10 @@ Node = Any
 
 
 def array(parameter: Any) -> np.ndarray:
-    """A PyTorch parameter as float32."""
-    return np.asarray(parameter.detach().float().cpu().numpy(), order="C")
+    """A parameter, PyTorch's or NumPy's, as float32."""
+    if not isinstance(parameter, np.ndarray):
+        parameter = parameter.detach().float().cpu().numpy()
+    return np.asarray(parameter, np.float32, order="C")
 
 
 def constant(value: Any, dtype: Any = np.float32) -> Node:

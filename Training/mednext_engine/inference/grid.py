@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
+from .arrays import Array, cast, part, take
 from .interpolation import Band, apply_matrix, linear_taps, nearest_indices
 from .resampling import FLOOR, Scheme
 
@@ -59,7 +59,7 @@ class LinearAxis:
         weights[places] = 1.0 - self.weight[start:stop]
         weights[places[0], places[1] + 1] += self.weight[start:stop]
         columns = slice(span.start - column, span.stop - column)
-        return Band(slice(start - row, stop - row), columns, torch.from_numpy(weights))
+        return Band(slice(start - row, stop - row), columns, weights)
 
 
 def linear_axes(
@@ -101,36 +101,32 @@ def _one_tap(lower: np.ndarray) -> LinearAxis:
     )
 
 
-def interpolate_rows(
-    volume: torch.Tensor, axes: Sequence[LinearAxis], start: int, stop: int
-) -> torch.Tensor:
+def interpolate_rows(volume: Array, axes: Sequence[LinearAxis], start: int, stop: int) -> Array:
     """New planes `start` to `stop` (before `expand`) of `volume` (z, y, x), float32."""
     z, y, x = axes
-    part = volume[z.span(start, stop)].to(torch.float32)
+    values = cast(volume[z.span(start, stop)], "float32")
     if z.two:
-        part = apply_matrix(part, 0, z.bands(start, stop))
+        values = apply_matrix(values, 0, z.bands(start, stop))
     else:
-        part = _pick(part, 0, z.lower[start:stop] - z.lower[start])
-    later = sorted(((1, y), (2, x)), key=lambda pair: len(pair[1]) / part.shape[pair[0]])
+        values = _pick(values, 0, z.lower[start:stop] - z.lower[start])
+    later = sorted(((1, y), (2, x)), key=lambda pair: len(pair[1]) / values.shape[pair[0]])
     for axis, taps in later:
         span = taps.span(0, len(taps))
-        part = part.narrow(axis, span.start, span.stop - span.start)
+        values = part(values, axis, span.start, span.stop)
         if taps.two:
-            part = apply_matrix(part, axis, taps.bands(0, len(taps)))
+            values = apply_matrix(values, axis, taps.bands(0, len(taps)))
         else:
-            part = _pick(part, axis, taps.lower - taps.lower[0])
-    return part
+            values = _pick(values, axis, taps.lower - taps.lower[0])
+    return values
 
 
-def _pick(part: torch.Tensor, axis: int, index: np.ndarray) -> torch.Tensor:
-    if len(index) == part.shape[axis]:
-        return part
-    return part.index_select(axis, torch.from_numpy(index).to(part.device))
+def _pick(values: Array, axis: int, index: np.ndarray) -> Array:
+    return values if len(index) == values.shape[axis] else take(values, index, axis)
 
 
-def expand_labels(labels: torch.Tensor, axes: Sequence[LinearAxis]) -> torch.Tensor:
+def expand_labels(labels: Array, axes: Sequence[LinearAxis]) -> Array:
     """Repeats planes, rows and columns of `labels` (z, y, x) where the axes say so."""
     for axis, taps in enumerate(axes):
         if taps.expand is not None:
-            labels = labels.index_select(axis, torch.from_numpy(taps.expand).to(labels.device))
+            labels = take(labels, taps.expand, axis)
     return labels

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 
+from .arrays import Array, alike, contiguous, empty, is_tensor, library
 from .parallel import side_by_side
 
 _EDGE_PADDING = 12
@@ -36,7 +36,7 @@ class Band:
 
     rows: slice
     columns: slice
-    weights: torch.Tensor  # float32, (rows, columns), on the CPU
+    weights: np.ndarray  # float32, (rows, columns)
 
 
 def positions(n_in: int, n_out: int) -> np.ndarray:
@@ -114,54 +114,49 @@ def interpolation_bands(n_in: int, n_out: int, order: int, rows: int = 64) -> tu
         part = matrix[start : start + rows]
         used = np.flatnonzero(np.abs(part).max(0) > _BAND_EPSILON)
         columns = slice(int(used[0]), int(used[-1]) + 1)
-        weights = torch.from_numpy(part[:, columns].astype(np.float32))
+        weights = part[:, columns].astype(np.float32)
         bands.append(Band(slice(start, start + len(part)), columns, weights))
     return tuple(bands)
 
 
-def apply_matrix(volume: torch.Tensor, axis: int, bands: Sequence[Band]) -> torch.Tensor:
+def apply_matrix(volume: Array, axis: int, bands: Sequence[Band]) -> Array:
     """Multiplies `volume` (z, y, x), float32, along `axis` by the matrix that `bands` make up."""
     shape = list(volume.shape)
     first = bands[0].rows.start
     shape[axis] = bands[-1].rows.stop - first
-    result = volume.new_empty(shape)
-    volume = volume.contiguous()
-    # Seen as (outer, along the axis, inner); pieces are runs of the outer or, for z, of the inner.
+    result = empty(shape, "float32", volume)
+    source, target = contiguous(volume), result
+    # Seen in two dimensions, but for y; pieces are runs along the axis that is left alone.
     if axis == 0:
-        source, target = volume.view(1, volume.shape[0], -1), result.view(1, shape[0], -1)
-    elif axis == 1:
-        source, target = volume, result
-    else:
-        source, target = volume.view(-1, volume.shape[2], 1), result.view(-1, shape[2], 1)
-    split = 2 if axis == 0 else 0
+        source, target = source.reshape(len(source), -1), target.reshape(shape[0], -1)
+    elif axis == 2:
+        source, target = source.reshape(-1, source.shape[2]), target.reshape(-1, shape[2])
+    split = 1 if axis == 0 else 0
+    xp = library(volume)
     placed = [
-        (slice(b.rows.start - first, b.rows.stop - first), b.columns, b.weights.to(volume.device))
+        (slice(b.rows.start - first, b.rows.stop - first), b.columns, alike(b.weights, volume))
         for b in bands
     ]
 
-    def work(piece: tuple[int, int]) -> None:
-        old = source.narrow(split, piece[0], piece[1] - piece[0])
-        new = target.narrow(split, piece[0], piece[1] - piece[0])
+    def work(piece: slice) -> None:
         for rows, columns, weights in placed:
             if axis == 0:
-                torch.mm(weights, old[0, columns], out=new[0, rows])
-            elif axis == 1 and volume.device.type != "cpu":
-                new[:, rows] = torch.matmul(weights, old[:, columns])
-            elif axis == 1:  # one product a plane is what CPUs are fastest at
-                for plane, filled in zip(old, new, strict=True):
-                    torch.mm(weights, plane[columns], out=filled[rows])
+                xp.matmul(weights, source[columns, piece], out=target[rows, piece])
+            elif axis == 2:
+                xp.matmul(source[piece, columns], weights.T, out=target[piece, rows])
+            elif is_tensor(volume):
+                target[piece, rows] = xp.matmul(weights, source[piece, columns])
             else:
-                torch.mm(old[:, columns, 0], weights.T, out=new[:, rows, 0])
+                np.matmul(weights, source[piece, columns], out=target[piece, rows])
 
-    for _ in side_by_side(work, _pieces(source, split), volume.device):
+    for _ in side_by_side(work, _pieces(source, split), not is_tensor(volume)):
         pass
     return result
 
 
-def _pieces(source: torch.Tensor, split: int) -> list[tuple[int, int]]:
+def _pieces(source: Array, split: int) -> list[slice]:
     """Even runs along the axis `split`, of about `_PIECE` voxels."""
-    n = source.shape[split]
-    step = n
-    if source.device.type == "cpu":
-        step = max(1, _PIECE * n // max(source.numel(), 1))
-    return [(start, min(start + step, n)) for start in range(0, n, step)]
+    n, step = source.shape[split], source.shape[split]
+    if not is_tensor(source):
+        step = max(1, _PIECE * n // max(source.size, 1))
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..models.labels import Labels
+from .arrays import Array, clone, library
 from .decide import decide_planes
 from .grid import linear_axes
 from .head import Head
@@ -47,7 +46,7 @@ class Labeller:
         self.result = np.zeros(scheme.new_shape, kind)
         self._last_needed = self._planes_needed()
         self._next = self._region[0].start
-        self._planes: Tensor | None = None
+        self._planes: Array | None = None
         self._start = 0
 
     def _planes_needed(self) -> np.ndarray:
@@ -56,14 +55,14 @@ class Labeller:
         needed = axis.lower + (2 if axis.two else 1)
         return needed if axis.expand is None else needed[axis.expand]
 
-    def feed(self, start: int, planes: Tensor) -> None:
+    def feed(self, start: int, planes: Array) -> None:
         """Takes (channels, k, y, x), the old planes from `start`; they follow those before."""
         for offset in range(0, planes.shape[1], PLANES_AT_ONCE):
             self._feed(start + offset, planes[:, offset : offset + PLANES_AT_ONCE])
 
-    def _feed(self, start: int, planes: Tensor) -> None:
+    def _feed(self, start: int, planes: Array) -> None:
         if self._planes is not None:
-            planes = torch.cat([self._planes, planes], 1)
+            planes = library(planes).concatenate([self._planes, planes], 1)
             start = self._start
         end = start + planes.shape[1]
         while self._next < self._region[0].stop:
@@ -74,7 +73,7 @@ class Labeller:
             self._next = ready
         keep = self._first_kept(start, end)
         # A copy: what is fed is a view of a buffer that goes on changing.
-        self._planes = planes[:, keep - start :].clone() if keep < end else None
+        self._planes = clone(planes[:, keep - start :]) if keep < end else None
         self._start = keep
 
     def _ready(self, start: int, end: int) -> int:
@@ -95,7 +94,7 @@ class Labeller:
         needed = int(self._last_needed[self._next - self._region[0].start])
         return min(max(needed - 2, start), end)
 
-    def _decide(self, rows: slice, start: int, planes: Tensor) -> None:
+    def _decide(self, rows: slice, start: int, planes: Array) -> None:
         region = (rows, *self._region[1:])
         spans = [axis.span(0, len(axis)) for axis in linear_axes(self._scheme, region)]
         z, y, x = spans

@@ -1,6 +1,6 @@
 """nnU-Net v2's intensity normalisations, by the names its plans give them.
 
-Each works on one channel (z, y, x) in place, in float32, on whatever device the tensor is.
+Each works on one channel (z, y, x) in place, in float32, on whatever device it is.
 """
 
 from __future__ import annotations
@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from ..errors import InputError, ModelError, UnsupportedModelError
+from .arrays import Array, is_tensor, library
 
 _EPSILON = 1e-8
 
+_RUN = 2**16
+"""So many squares are added in float32, and these sums in float64."""
+
 
 def normalize(
-    volume: torch.Tensor,
+    volume: Array,
     scheme: str,
     intensity: Mapping[str, float],
-    mask: torch.Tensor | None = None,
+    mask: Array | None = None,
 ) -> None:
     """Normalises `volume` (z, y, x), float32, in place.
 
@@ -40,9 +43,9 @@ def normalize(
         _ct(volume, intensity)
     elif scheme == "RescaleTo01Normalization":
         volume -= volume.min()
-        volume /= volume.max().clamp_min(_EPSILON)
+        volume /= max(float(volume.max()), _EPSILON)
     elif scheme == "RGBTo01Normalization":
-        low, high = (float(value) for value in volume.aminmax())
+        low, high = float(volume.min()), float(volume.max())
         if low < 0 or high > 255:
             raise InputError(
                 f"The model expects RGB values, 0 to 255, but the image has {low:g} to {high:g}."
@@ -55,16 +58,22 @@ def normalize(
         )
 
 
-def _zscore(volume: torch.Tensor, mask: torch.Tensor | None) -> None:
+def _zscore(volume: Array, mask: Array | None) -> None:
     values = volume if mask is None else volume[mask]
-    deviation, mean = torch.std_mean(values, correction=0)
-    values -= mean
-    values /= deviation.clamp_min(_EPSILON)
+    if is_tensor(values):
+        deviation, mean = (float(v) for v in library(values).std_mean(values, correction=0))
+        values -= mean
+    else:
+        values -= float(values.mean(dtype=np.float64))
+        flat = values.reshape(-1)
+        runs = (flat[i : i + _RUN] for i in range(0, flat.size, _RUN))
+        deviation = (sum(float(np.dot(run, run)) for run in runs) / flat.size) ** 0.5
+    values /= max(deviation, _EPSILON)
     if mask is not None:
         volume[mask] = values
 
 
-def _ct(volume: torch.Tensor, intensity: Mapping[str, float]) -> None:
+def _ct(volume: Array, intensity: Mapping[str, float]) -> None:
     try:
         low, high = intensity["percentile_00_5"], intensity["percentile_99_5"]
         mean, deviation = intensity["mean"], intensity["std"]
@@ -73,7 +82,7 @@ def _ct(volume: torch.Tensor, intensity: Mapping[str, float]) -> None:
             f"The model normalises as CT, but its plan lacks the intensity {error}.",
             "The model folder is incomplete; download or export it again.",
         ) from None
-    volume.clamp_(low, high)
+    library(volume).clip(volume, low, high, out=volume)
     volume -= mean
     volume /= max(deviation, _EPSILON)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..models.folder import Model
 from ..monitor import Monitor
 from .decide import scheme_back
 from .devices import Execution, choose_execution, free_memory
-from .images import Volume
 from .memory import estimate_peak
 from .options import Options
 from .preprocess import Frame, make_frame
 from .resampling import Scheme
 from .roi import Region, image_region, network_region, target_region
 from .sliding import Windows
+
+if TYPE_CHECKING:
+    from .images import Volume
 
 HALF_STORE_ABOVE = 2**27
 """Bytes of the windows' mean above which it is kept in half precision."""
@@ -28,7 +29,7 @@ class Attempt:
 
     execution: Execution
     store_on: str
-    store_as: torch.dtype
+    store_as: str
 
 
 @dataclass
@@ -105,10 +106,10 @@ def plan_attempts(model: Model, job: Job, execution: Execution) -> list[Attempt]
     stored = 4 * outputs * depth * plane[0] * plane[1]
     channels, plan = len(model.channel_names), model.plan
     job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, stored)
-    half = torch.float16 if stored > HALF_STORE_ABOVE else torch.float32
+    half = "float16" if stored > HALF_STORE_ABOVE else "float32"
     limit = job.options.largest_memory or free_memory("cpu")
-    if job.peak > limit and half == torch.float32:
-        half = torch.float16
+    if job.peak > limit and half == "float32":
+        half = "float16"
         job.monitor.note("Memory is short, so results are averaged in half precision.")
     if job.peak > limit:
         job.monitor.note(
@@ -116,7 +117,7 @@ def plan_attempts(model: Model, job: Job, execution: Execution) -> list[Attempt]
             f"and {limit / 2**30:.1f} GiB are free."
         )
     if not execution.on_gpu:
-        return [Attempt(execution, "cpu", half), Attempt(execution, "cpu", torch.float16)]
+        return [Attempt(execution, "cpu", half), Attempt(execution, "cpu", "float16")]
     on_cpu = replace(
         choose_execution(replace(job.options, device="cpu", precision="auto")),
         reason=f"The memory of {execution.device} did not suffice.",

@@ -16,19 +16,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import platformdirs
-import torch
-from torch import Tensor
 
 from ..atomic import replacing
 from ..monitor import Monitor
-from .decide import last_positive
+from .arrays import Array, to_numpy
+from .decide import largest, last_positive
 from .runner import Runner
 
 if TYPE_CHECKING:
     from ..models.folder import Model
     from .devices import Execution
-    from .planning import Job
+    from .options import Options
 
 LOWEST_DICE = 0.995
 LOWEST_SPEEDUP = 1.15
@@ -92,26 +92,34 @@ def remember(key: str, verdict: Verdict) -> None:
             temporary.write_text(json.dumps({**_read(), key: asdict(verdict)}), "utf-8")
 
 
-def learned_precision(model: Model, job: Job, execution: Execution) -> Execution:
+@dataclass(frozen=True)
+class Learned:
+    """How to run, a sentence if that was learned, and where a verdict belongs if one is wanted."""
+
+    execution: Execution
+    note: str = ""
+    verdict_key: str = ""
+
+
+def learned_precision(model: Model, fold: str, options: Options, execution: Execution) -> Learned:
     """bfloat16 on the CPU where an earlier run of this model showed it to be equal."""
-    undecided = job.options.precision == "auto" and execution.backend == "openvino"
+    undecided = options.precision == "auto" and execution.backend == "openvino"
     if not undecided or not cpu_has_bfloat16():
-        return execution
-    job.verdict_key = verdict_key(model.fingerprint(job.folds[0]))
-    verdict = recall(job.verdict_key)
+        return Learned(execution)
+    key = verdict_key(model.fingerprint(fold))
+    verdict = recall(key)
     if verdict is None:
-        return execution
-    job.verdict_key = ""
+        return Learned(execution, verdict_key=key)
     if not verdict.good:
-        return execution
-    job.monitor.note(
+        return Learned(execution)
+    note = (
         f"bfloat16 is used: on this computer it gave this model's labels (Dice "
         f"{verdict.dice:.3f}) and was {verdict.speedup:.1f} times as fast."
     )
-    return replace(execution, precision="bfloat16")
+    return Learned(replace(execution, precision="bfloat16"), note)
 
 
-def compare(exact: Runner, fast: Runner, tile: Tensor, regions: bool, monitor: Monitor) -> Verdict:
+def compare(exact: Runner, fast: Runner, tile: Array, regions: bool, monitor: Monitor) -> Verdict:
     """Runs one tile (1, c, z, y, x) in both precisions and compares the labels it would get.
 
     `exact` has run before; the first run of `fast` pays for its memory and is not timed.
@@ -123,17 +131,18 @@ def compare(exact: Runner, fast: Runner, tile: Tensor, regions: bool, monitor: M
         output = runner.run(tile, monitor)
         seconds.append(time.perf_counter() - start)
         logits = output if runner.head is None else runner.head.apply(output)
-        maps.append(last_positive(iter(logits)) if regions else logits.argmax(0))
+        heads = iter(logits)
+        maps.append(to_numpy(last_positive(heads) if regions else largest(heads)))
     return Verdict(_lowest_dice(maps[0], maps[1]), seconds[0] / max(seconds[1], 1e-9))
 
 
-def _lowest_dice(a: Tensor, b: Tensor) -> float:
+def _lowest_dice(a: np.ndarray, b: np.ndarray) -> float:
     """Lowest Dice over all labels that have at least `FEWEST_VOXELS`; 0 where there is but one.
 
     Of regions too it is labels that are compared: where one region lies in another, the rim
     between them is far thinner than either, and differs more.
     """
-    pairs = [(a == v, b == v) for v in torch.unique(a).tolist()]
+    pairs = [(a == v, b == v) for v in np.flatnonzero(np.bincount(a.reshape(-1)))]
     scores = [
         2 * float((x & y).sum()) / float(x.sum() + y.sum())
         for x, y in pairs

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from ..errors import InputError
+from .arrays import Array, empty, placed
 from .normalization import fill_holes, normalize
 from .orientation import Reorientation, reorientation
 from .resampling import ResamplingSpec, make_scheme, resample_volume, resampled_shape
@@ -73,9 +73,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """The network's input, (c, z, y, x) float32 in plan axes and spacing, and the way back."""
+    """The network's input, (c, z, y, x) float32 in plan axes and spacing, and the way back.
 
-    data: torch.Tensor
+    `data` is a NumPy array on the CPU and a tensor on another device.
+    """
+
+    data: Array
     frame: Frame
 
 
@@ -106,7 +109,7 @@ def preprocess(
     volume: Grid,
     plan: Plan,
     monitor: Monitor | None = None,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     frame: Frame | None = None,
 ) -> Preprocessed:
     """Crops, normalises and resamples `volume`, channel by channel, on `device`.
@@ -126,15 +129,19 @@ def preprocess(
     scheme = make_scheme(
         frame.shape_after_crop, frame.plan_shape, plan.resample_data, frame.spacing, plan.spacing
     )
-    data = torch.empty((channels, *frame.plan_shape), dtype=torch.float32, device=device)
-    mask = _inside(image).to(device) if any(plan.use_mask_for_norm) else None
+    mask = placed(_inside(image), device) if any(plan.use_mask_for_norm) else None
+    data: Array = None
     for channel in range(channels):
         if monitor is not None:
             monitor.advance(channel / channels)
-        part = torch.from_numpy(np.array(image[channel], dtype=np.float32, order="C")).to(device)
+        part = placed(np.array(image[channel], dtype=np.float32, order="C"), device)
         inside = mask if plan.use_mask_for_norm[channel] else None
         normalize(part, plan.normalization[channel], plan.intensity[channel], inside)
-        data[channel] = resample_volume(part, scheme)
+        part = resample_volume(part, scheme)
+        if channels == 1:
+            return Preprocessed(part[None], frame)
+        data = empty((channels, *frame.plan_shape), "float32", part) if data is None else data
+        data[channel] = part
     return Preprocessed(data, frame)
 
 
@@ -165,8 +172,8 @@ def _extent(hits: Any) -> slice:
     return slice(int(found[0]), int(found[-1]) + 1)
 
 
-def _inside(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(fill_holes((image != 0).any(0))))
+def _inside(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(fill_holes((image != 0).any(0)))
 
 
 def expected_shape(

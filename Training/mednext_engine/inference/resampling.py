@@ -3,7 +3,7 @@
 nnU-Net resamples with `skimage.transform.resize(mode="edge", anti_aliasing=False)`, that is with
 `scipy.ndimage.zoom` followed by clipping to the input's range, in float64, one channel after the
 other. Here one matrix product an axis (see `interpolation.py`) replaces the per-voxel sums, in
-float32 on whatever device the data is.
+float32 on whatever device the data is: NumPy on the CPU, PyTorch elsewhere.
 
 Array order is (c, z, y, x); spacings (mm) and shapes are given in the same order as the axes.
 """
@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-import torch
-
 from ..errors import UnsupportedModelError
+from .arrays import Array, cast, empty, library, take
 from .interpolation import apply_matrix, interpolation_bands, nearest_indices
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 FLOOR = -1
 """In place of a spline order: PyTorch's "nearest", which takes the voxel at or below."""
 
-ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
+Kind = TypeVar("Kind", bound=Array)
 
 
 class ResamplingSpec(Protocol):
@@ -157,13 +155,13 @@ def make_scheme(
 
 
 def resample(
-    data: ArrayOrTensor,
+    data: Kind,
     new_shape: Sequence[int],
     spec: ResamplingSpec,
     current_spacing: Sequence[float],
     new_spacing: Sequence[float],
     monitor: Monitor | None = None,
-) -> ArrayOrTensor:
+) -> Kind:
     """Resamples `data` (c, z, y, x) to `new_shape` (z, y, x) as nnU-Net would.
 
     Args:
@@ -178,19 +176,17 @@ def resample(
     scheme: Scheme = make_scheme(data.shape[1:], new_shape, spec, current_spacing, new_spacing)
     if scheme.identity:
         return data
-    source = torch.from_numpy(data) if isinstance(data, np.ndarray) else data
-    size = (source.shape[0], *scheme.new_shape)
-    result = torch.empty(size, dtype=torch.float32, device=source.device)
-    for channel, volume in enumerate(source):
+    result: Kind = empty((data.shape[0], *scheme.new_shape), "float32", data)
+    for channel, volume in enumerate(data):
         if monitor is not None:
             monitor.check()
         result[channel] = resample_volume(volume, scheme)
-    return result.numpy() if isinstance(data, np.ndarray) else result
+    return result
 
 
-def resample_volume(volume: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+def resample_volume(volume: Array, scheme: Scheme) -> Array:
     """One volume (z, y, x) by `scheme`, float32; splines are clipped to the input's range."""
-    volume = volume.to(torch.float32)
+    volume = cast(volume, "float32")
     apart = scheme.separate
     if apart is not None and scheme.orders[apart] <= 0:
         shrink = scheme.new_shape[apart] < scheme.shape[apart]
@@ -204,9 +200,7 @@ def resample_volume(volume: torch.Tensor, scheme: Scheme) -> torch.Tensor:
     return _in_range(volume, scheme, [0, 1, 2], None)
 
 
-def _in_range(
-    volume: torch.Tensor, scheme: Scheme, axes: list[int], apart: int | None
-) -> torch.Tensor:
+def _in_range(volume: Array, scheme: Scheme, axes: list[int], apart: int | None) -> Array:
     """Resamples along `axes`, the ones that shrink most first, then clips as skimage does."""
     axes = [axis for axis in axes if scheme.shape[axis] != scheme.new_shape[axis]]
     if not axes:
@@ -214,20 +208,20 @@ def _in_range(
     overshoots = any(scheme.orders[axis] > 1 for axis in axes)
     if overshoots:
         over = tuple(axis for axis in range(3) if axis != apart)
-        low, high = volume.amin(over, keepdim=True), volume.amax(over, keepdim=True)
+        xp = library(volume)
+        low, high = (f(volume, axis=over, keepdims=True) for f in (xp.amin, xp.amax))
     for axis in sorted(axes, key=lambda a: scheme.new_shape[a] / scheme.shape[a]):
         volume = _along(volume, scheme, axis)
-    return volume.clamp_(low, high) if overshoots else volume
+    return xp.clip(volume, low, high, out=volume) if overshoots else volume
 
 
-def _along(volume: torch.Tensor, scheme: Scheme, axis: int) -> torch.Tensor:
+def _along(volume: Array, scheme: Scheme, axis: int) -> Array:
     n_in, n_out = scheme.shape[axis], scheme.new_shape[axis]
     if n_in == n_out:
         return volume
     if scheme.orders[axis] <= 0:
         floor = scheme.orders[axis] == FLOOR
-        index = torch.from_numpy(nearest_indices(n_in, n_out, floor)).to(volume.device)
-        return volume.index_select(axis, index)
+        return take(volume, nearest_indices(n_in, n_out, floor), axis)
     return apply_matrix(volume, axis, interpolation_bands(n_in, n_out, scheme.orders[axis]))
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..errors import InputError
 from .grid import linear_axes
-from .images import Volume
 from .options import Box
 from .resampling import Scheme
 
 if TYPE_CHECKING:
+    from .images import Volume
     from .preprocess import Frame
 
 Region = tuple[slice, slice, slice]

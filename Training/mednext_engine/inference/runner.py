@@ -1,7 +1,8 @@
 """What runs a network on one tile: PyTorch on any device, or OpenVINO on a CPU.
 
-Both take a tile (1, c, z, y, x) and give (f, z, y, x): logits, or features where the head stays
-outside (`head.py`). Both stop within a fraction of a second when the monitor was cancelled.
+Both take a tile (1, c, z, y, x) and give (f, z, y, x), NumPy for NumPy and a tensor for a tensor:
+logits, or features where the head stays outside (`head.py`). Both stop within a fraction of a
+second when the monitor was cancelled.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from ..monitor import Monitor
-from ..networks.mednext import MedNeXt
-from .head import Head, take_off_head
+from ..networks.parameters import is_mednext
+from .arrays import Array, alike, clone, is_tensor, library
+from .head import Head, read_head, take_off_head
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .devices import Execution
 
 POLL_MILLISECONDS = 50
@@ -31,7 +33,7 @@ class Runner(Protocol):
     head: Head | None
     outputs: int
 
-    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
+    def run(self, tile: Array, monitor: Monitor) -> Array:
         """(1, c, z, y, x) float32 on the execution's device -> (outputs, z, y, x) float32.
 
         The result may be overwritten by the next call. Raises Cancelled.
@@ -40,7 +42,7 @@ class Runner(Protocol):
 
 
 def make_runner(
-    network: nn.Module,
+    network: nn.Module | Any,
     patch: Sequence[int],
     channels: int,
     classes: int,
@@ -52,32 +54,21 @@ def make_runner(
 
     The head stays outside where there are more classes than features, unless `keep_head`.
     """
-    head = take_off_head(network)
+    head = read_head(network)
     keep_outside = classes > head.weight.shape[1] and not keep_head
-    if not keep_outside:
-        _put_back(network, head)
+    if keep_outside:
+        take_off_head(network)
     outputs = int(head.weight.shape[1]) if keep_outside else classes
     outside = head if keep_outside else None
     if execution.backend == "openvino":
+        if is_mednext(network):
+            return OpenVINORunner(network, patch, channels, outputs, outside, execution)
         from .graph_traced import UnknownLayer
 
         # A layer without a translation: PyTorch runs every network, only slower.
         with suppress(UnknownLayer):
             return OpenVINORunner(network, patch, channels, outputs, outside, execution)
     return TorchRunner(network, outputs, outside, execution)
-
-
-def _put_back(network: nn.Module, head: Head) -> None:
-    layer = nn.ConvTranspose3d if hasattr(network.decoder, "heads") else nn.Conv3d
-    one = layer(head.weight.shape[1], head.classes, 1)
-    weight = head.weight.T if isinstance(one, nn.ConvTranspose3d) else head.weight
-    one.weight = nn.Parameter(weight[..., None, None, None].contiguous(), requires_grad=False)
-    one.bias = nn.Parameter(head.bias, requires_grad=False)
-    decoder: Any = network.decoder
-    if hasattr(decoder, "heads"):
-        decoder.heads[0] = one
-    else:
-        decoder.seg_layers[-1] = one
 
 
 class TorchRunner:
@@ -88,6 +79,8 @@ class TorchRunner:
     def __init__(
         self, network: nn.Module, outputs: int, head: Head | None, execution: Execution
     ) -> None:
+        import torch
+
         self.head, self.outputs = head, outputs
         self._device = torch.device(execution.device)
         self._dtype = getattr(torch, execution.precision)
@@ -102,13 +95,15 @@ class TorchRunner:
             if not any(True for _ in module.children()):
                 module.register_forward_pre_hook(lambda *_: self._monitor.check())
 
-    @torch.inference_mode()
-    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
+    def run(self, tile: Array, monitor: Monitor) -> Array:
+        import torch
+
         self._monitor = monitor
+        given = tile if is_tensor(tile) else torch.from_numpy(np.ascontiguousarray(tile))
         half = self._dtype != torch.float32
-        with torch.autocast(self._device.type, self._dtype, enabled=half):
-            result = self._network(tile.contiguous(memory_format=self._format))
-        return result[0].float()
+        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
+            result = self._network(given.contiguous(memory_format=self._format))[0].float()
+        return result if is_tensor(tile) else result.numpy()
 
 
 class OpenVINORunner:
@@ -118,7 +113,7 @@ class OpenVINORunner:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         patch: Sequence[int],
         channels: int,
         outputs: int,
@@ -141,8 +136,8 @@ class OpenVINORunner:
         self._input = np.empty((1, channels, *size), np.float32)
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
 
-    def run(self, tile: Tensor, monitor: Monitor) -> Tensor:
-        self._input[...] = tile.numpy()
+    def run(self, tile: Array, monitor: Monitor) -> Array:
+        self._input[...] = tile
         self._request.start_async()
         while not self._request.wait_for(POLL_MILLISECONDS):
             if monitor.cancelled:
@@ -150,12 +145,12 @@ class OpenVINORunner:
                 with suppress(RuntimeError):  # OpenVINO reports a cancelled request as an error
                     self._request.wait()
                 monitor.check()
-        return torch.from_numpy(self._request.get_output_tensor().data)[0]
+        return alike(self._request.get_output_tensor().data[0], tile)
 
 
-def openvino_graph(network: nn.Module, channels: int, size: tuple[int, int, int]) -> Any:
+def openvino_graph(network: Any, channels: int, size: tuple[int, int, int]) -> Any:
     """OpenVINO's model of a network. Raises `graph_traced.UnknownLayer`."""
-    if isinstance(network, MedNeXt):
+    if is_mednext(network):
         from .graph_mednext import mednext_graph
 
         return mednext_graph(network, size)
@@ -165,21 +160,25 @@ def openvino_graph(network: nn.Module, channels: int, size: tuple[int, int, int]
 
 
 def mirrored(
-    run: Callable[[Tensor], Tensor], tile: Tensor, combinations: Sequence[Sequence[int]]
-) -> Tensor:
+    run: Callable[[Array], Array], tile: Array, combinations: Sequence[Sequence[int]]
+) -> Array:
     """Mean of `run` over mirrored copies of a tile (1, c, z, y, x), each mirrored back.
 
     `combinations` are sets of spatial axes (0 = z), the empty set included.
     """
-    total: Tensor | None = None
+    total: Array = None
+    flip = library(tile).flip
     for axes in combinations:
-        copy = torch.flip(tile, [a + 2 for a in axes]) if axes else tile
-        result = run(copy)
-        result = torch.flip(result, [a + 1 for a in axes]) if axes else result
+        result = run(flip(tile, tuple(a + 2 for a in axes)) if axes else tile)
+        result = flip(result, tuple(a + 1 for a in axes)) if axes else result
         if len(combinations) == 1:
             return result
         # Cloned: the runner may use the same memory for its next result.
-        total = result.clone() if total is None else total.add_(result)
+        if total is None:
+            total = clone(result)
+        else:
+            total += result
     if total is None:
         raise ValueError("no combination of axes")
-    return total.div_(len(combinations))
+    total /= len(combinations)
+    return total

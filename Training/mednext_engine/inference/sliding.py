@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
 from ..monitor import Monitor
+from .arrays import Array, cast, clone, full, is_tensor, placed, to_numpy
+from .parallel import side_by_side
 from .runner import Runner, mirrored
 from .windows import gaussian_weights, overlaps, window_positions
 
 Region = Sequence[tuple[int, int]] | None
+
+_PLANES = 8
+"""Planes of one channel that are averaged at once: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +44,28 @@ class Windows:
         return [c for n in range(len(axes) + 1) for c in combinations(axes, n)]
 
 
-def pad_to_patch(data: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, slice, slice]]:
+def pad_to_patch(data: Array, patch: Sequence[int]) -> tuple[Array, tuple[slice, slice, slice]]:
     """Pads (c, z, y, x) with zeros on both sides to at least `patch`; also where it was before."""
-    pads: list[int] = []
-    inside = []
-    for size, want in zip(data.shape[1:], patch, strict=True):
-        missing = max(want - size, 0)
-        pads = [missing // 2, missing - missing // 2, *pads]
-        inside.append(slice(missing // 2, missing // 2 + size))
-    padded = F.pad(data, pads) if any(pads) else data
-    return padded, (inside[0], inside[1], inside[2])
+    before = [max(want - n, 0) // 2 for n, want in zip(data.shape[1:], patch, strict=True)]
+    z, y, x = (slice(m, m + n) for m, n in zip(before, data.shape[1:], strict=True))
+    size = tuple(max(n, want) for n, want in zip(data.shape[1:], patch, strict=True))
+    if size == tuple(data.shape[1:]):
+        return data, (z, y, x)
+    padded = full((data.shape[0], *size), 0, "float32", data)
+    padded[:, z, y, x] = data
+    return padded, (z, y, x)
 
 
 def predict_planes(
     runner: Runner,
-    data: Tensor,
+    data: Array,
     windows: Windows,
     monitor: Monitor,
     *,
     store_on: str = "cpu",
-    store_as: torch.dtype = torch.float32,
+    store_as: str = "float32",
     share: tuple[float, float] = (0.0, 1.0),
-) -> Iterator[tuple[int, Tensor]]:
+) -> Iterator[tuple[int, Array]]:
     """Averaged outputs of the network, a few planes at a time in order of the first axis.
 
     Args:
@@ -73,21 +76,24 @@ def predict_planes(
 
     Yields:
         The first plane's index and (outputs, planes, y, x) in `store_as`; planes that no window
-        reaches (outside the region) are zero. The tensor is a view that the next step overwrites.
+        reaches (outside the region) are zero. It is a view that the next step overwrites.
 
     Raises:
         Cancelled, torch.OutOfMemoryError.
     """
     shape, patch = tuple(data.shape[1:]), windows.patch
     positions = windows.positions(shape)
-    weights = torch.from_numpy(gaussian_weights(patch)).to(store_on)
+    weights = placed(gaussian_weights(patch), store_on)
     combinations_ = windows.mirror_combinations()
-    mean = torch.zeros((runner.outputs, patch[0], *shape[1:]), dtype=store_as, device=store_on)
-    weight = torch.zeros((patch[0], *shape[1:]), device=store_on)
-    nothing = mean.new_zeros(())
+    mean = full((runner.outputs, patch[0], *shape[1:]), 0, store_as, weights)
+    weight = full((patch[0], *shape[1:]), 0, "float32", weights)
+
+    def nothing(planes: int) -> Array:
+        return _broadcast(full((), 0, store_as, weights), (runner.outputs, planes, *shape[1:]))
+
     base = positions[0][0]
     if base:  # a region that begins behind the first plane
-        yield 0, nothing.expand(runner.outputs, base, *shape[1:])
+        yield 0, nothing(base)
     for number, (z, y, x) in enumerate(positions):
         if z > base:
             yield base, mean[:, : z - base]
@@ -95,39 +101,50 @@ def predict_planes(
             _shift(weight[None], z - base)
             base = z
         tile = data[None, :, z : z + patch[0], y : y + patch[1], x : x + patch[2]]
-        result = mirrored(lambda t: runner.run(t, monitor), tile, combinations_).to(store_on)
+        result = mirrored(lambda t: runner.run(t, monitor), tile, combinations_)
+        result = to_numpy(result) if store_on == "cpu" else result.to(store_on)
         rows, columns = slice(y, y + patch[1]), slice(x, x + patch[2])
         weight[:, rows, columns] += weights
         _blend(mean[:, :, rows, columns], result, weights / weight[:, rows, columns])
         monitor.advance(share[0] + share[1] * (number + 1) / len(positions))
     yield base, mean
     if base + patch[0] < shape[0]:
-        yield (
-            base + patch[0],
-            nothing.expand(runner.outputs, shape[0] - base - patch[0], *shape[1:]),
-        )
+        yield base + patch[0], nothing(shape[0] - base - patch[0])
 
 
-def _blend(mean: Tensor, result: Tensor, share: Tensor) -> None:
+def _blend(mean: Array, result: Array, share: Array) -> None:
     """Takes `result` into the running weighted mean with its `share` of all weights so far.
 
     A mean, unlike a sum of weighted values, keeps its digits in half precision: the weights at a
     window's corner are eleven orders of magnitude below those at its centre.
     """
-    if mean.dtype == torch.float32:
-        mean.lerp_(result, share)
+    if is_tensor(mean):
+        kind = str(mean.dtype).rpartition(".")[2]
+        share = cast(share, kind)
+        for into, values in zip(mean, result, strict=True):
+            into.lerp_(cast(values, kind), share)
         return
-    share = share.to(mean.dtype)
-    for into, values in zip(mean, result, strict=True):  # one channel at a time stays in cache
-        into.lerp_(values.to(mean.dtype), share)
+
+    def work(piece: tuple[int, int]) -> None:
+        channel, start = piece
+        planes = slice(start, start + _PLANES)
+        into = mean[channel, planes]
+        change = result[channel, planes] - into
+        change *= share[planes]
+        into += change
+
+    for _ in side_by_side(work, product(range(len(mean)), range(0, mean.shape[1], _PLANES))):
+        pass
 
 
-def _shift(buffer: Tensor, count: int) -> None:
+def _broadcast(value: Array, shape: tuple[int, ...]) -> Array:
+    return value.expand(shape) if is_tensor(value) else np.broadcast_to(value, shape)
+
+
+def _shift(buffer: Array, count: int) -> None:
     """Moves the buffer on by `count` planes."""
-    keep = buffer.shape[1] - count
-    if keep <= 0:
-        buffer.zero_()
-        return
+    keep = max(buffer.shape[1] - count, 0)
     for channel in buffer:
-        channel[:keep] = channel[count:].clone()
+        if keep:
+            channel[:keep] = clone(channel[count:])
         channel[keep:] = 0

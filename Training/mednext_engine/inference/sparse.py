@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
+from .arrays import Array, part, take
 from .grid import LinearAxis
 
 if TYPE_CHECKING:
@@ -29,22 +30,21 @@ _MARGIN = 1e-5
 """Classes this close to the bound (relative to it) stay candidates: rounding must not decide."""
 
 
-def winners(logits: torch.Tensor, monitor: Monitor | None = None) -> torch.Tensor:
+def winners(logits: np.ndarray, monitor: Monitor | None = None) -> np.ndarray:
     """Index of the largest of `logits` (heads, z, y, x) at each voxel, the first of equals."""
-    flat = logits.flatten(1)
-    kind = torch.uint8 if len(logits) <= 2**8 else torch.int16
-    index = torch.zeros(flat.shape[1], dtype=kind, device=logits.device)
+    flat = logits.reshape(len(logits), -1)
+    index = np.zeros(flat.shape[1], np.uint8 if len(logits) <= 2**8 else np.int16)
     for start in range(0, flat.shape[1], _CHUNK):
         if monitor is not None:
             monitor.check()
-        part = flat[:, start : start + _CHUNK]
-        best, mine = part[0].clone(), index[start : start + _CHUNK]
-        for head in range(1, len(part)):
-            larger = part[head] > best
+        here = flat[:, start : start + _CHUNK].astype(np.float32, copy=False)
+        best, mine = here[0].copy(), index[start : start + _CHUNK]
+        for head in range(1, len(here)):
+            larger = here[head] > best
             if larger.any():  # most heads win nowhere near here
-                mine.masked_fill_(larger, head)
-                torch.maximum(best, part[head], out=best)
-    return index.view(logits.shape[1:])
+                mine[larger] = head
+                np.maximum(best, here[head], out=best)
+    return index.reshape(logits.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -60,29 +60,30 @@ class Cells:
         weights: of each new voxel, the weights of the upper neighbours, (voxels, 3), z, y, x.
     """
 
-    grid: tuple[torch.Tensor, ...]
-    corners: torch.Tensor
-    first: torch.Tensor
-    place: torch.Tensor
-    weights: torch.Tensor
+    grid: tuple[np.ndarray, ...]
+    corners: np.ndarray
+    first: np.ndarray
+    place: np.ndarray
+    weights: np.ndarray
 
     def __len__(self) -> int:
         return len(self.corners)
 
-    def voxels_of(self, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def voxels_of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The new voxels in the cells `chosen`, and which of these (0, 1, ...) each is in."""
         starts = self.first[chosen]
         counts = self.first[chosen + 1] - starts
-        rank = torch.repeat_interleave(counts)
-        offset = starts - (counts.cumsum(0) - counts)
-        return torch.arange(len(rank), device=rank.device) + offset[rank], rank
+        rank = np.repeat(np.arange(len(counts)), counts)
+        offset = starts - (counts.cumsum() - counts)
+        return np.arange(len(rank)) + offset[rank], rank
 
-    def interpolate(self, values: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
+    def interpolate(self, values: np.ndarray, voxels: np.ndarray) -> np.ndarray:
         """Values at new `voxels` from those at the corners of their cells, (voxels, 8)."""
         weights = self.weights[voxels]
         for axis in range(3):
-            lower, upper = values.chunk(2, 1)
-            values = torch.lerp(lower, upper, weights[:, axis : axis + 1])
+            half = values.shape[1] // 2
+            lower, upper = values[:, :half], values[:, half:]
+            values = lower + (upper - lower) * weights[:, axis : axis + 1]
         return values[:, 0]
 
 
@@ -98,8 +99,8 @@ class Slab:
     """
 
     size: tuple[int, ...]
-    lower: tuple[torch.Tensor, ...]
-    weights: tuple[torch.Tensor, ...]
+    lower: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray, ...]
     two: tuple[bool, ...]
 
     @property
@@ -107,39 +108,39 @@ class Slab:
         """New voxels along z, y, x."""
         return tuple(len(index) for index in self.lower)
 
-    def extremes(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def extremes(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest of `index` (old z, y, x) among the corners of each cell."""
         lowest = highest = index
         for axis in range(3):
             if self.two[axis]:
-                n = lowest.shape[axis] - 1
-                lowest = torch.minimum(lowest.narrow(axis, 0, n), lowest.narrow(axis, 1, n))
-                highest = torch.maximum(highest.narrow(axis, 0, n), highest.narrow(axis, 1, n))
+                n = lowest.shape[axis]
+                ends = (0, n - 1), (1, n)
+                lowest = np.minimum(*(part(lowest, axis, *end) for end in ends))
+                highest = np.maximum(*(part(highest, axis, *end) for end in ends))
         return lowest, highest
 
-    def spread(self, cells: torch.Tensor) -> torch.Tensor:
+    def spread(self, cells: Array) -> Array:
         """What stands at each cell, (z, y, x), at each new voxel of that cell."""
         for axis, index in enumerate(self.lower):
-            cells = cells.index_select(axis, index)
+            cells = take(cells, index, axis)
         return cells
 
     def strides(self) -> tuple[int, int, int]:
         return self.size[1] * self.size[2], self.size[2], 1
 
-    def offsets(self, device: torch.device) -> torch.Tensor:
+    def offsets(self) -> np.ndarray:
         """From a cell's first corner to all eight, in flat old voxels."""
         z, y, x = (s if two else 0 for s, two in zip(self.strides(), self.two, strict=True))
-        return torch.tensor([0, x, y, y + x, z, z + x, z + y, z + y + x], device=device)
+        return np.array([0, x, y, y + x, z, z + x, z + y, z + y + x])
 
-    def cells(self, mixed: torch.Tensor) -> Cells:
+    def cells(self, mixed: np.ndarray) -> Cells:
         """Lists the cells where `mixed` (cells along z, y, x), and the new voxels in them."""
-        grid: tuple[torch.Tensor, ...] = mixed.nonzero(as_tuple=True)
+        grid: tuple[np.ndarray, ...] = mixed.nonzero()
         starts, counts = [], []
         for axis, index in enumerate(self.lower):
-            cells = torch.arange(mixed.shape[axis] + 1, device=index.device)
-            edges = torch.searchsorted(index, cells)
+            edges = np.searchsorted(index, np.arange(mixed.shape[axis] + 1))
             starts.append(edges[:-1])
-            counts.append(edges.diff())
+            counts.append(np.diff(edges))
         held = [count[cell] for count, cell in zip(counts, grid, strict=True)]
         total = held[0] * held[1] * held[2]
         used = total > 0
@@ -147,11 +148,11 @@ class Slab:
             grid = tuple(cell[used] for cell in grid)
             held, total = [count[used] for count in held], total[used]
         base = sum(cell * step for cell, step in zip(grid, self.strides(), strict=True))
-        first = torch.cat([total.new_zeros(1), total.cumsum(0)])
-        rank = torch.repeat_interleave(total)
-        local = torch.arange(len(rank), device=rank.device) - first[rank]
-        place = torch.zeros_like(local)
-        weights = torch.empty((len(rank), 3), device=rank.device)
+        first = np.concatenate([[0], total.cumsum()])
+        rank = np.repeat(np.arange(len(total)), total)
+        local = np.arange(len(rank)) - first[rank]
+        place = np.zeros_like(local)
+        weights = np.empty((len(rank), 3), np.float32)
         step = 1
         for axis in (2, 1, 0):
             extent = held[axis][rank]
@@ -160,60 +161,64 @@ class Slab:
             place += position * step
             weights[:, axis] = self.weights[axis][position]
             step *= self.shape[axis]
-        corners = torch.as_tensor(base)[:, None] + self.offsets(rank.device)
+        corners = np.asarray(base)[:, None] + self.offsets()
         return Cells(grid, corners, first, place, weights)
 
 
 def make_slab(
-    axes: Sequence[LinearAxis], start: int, stop: int, device: torch.device
+    axes: Sequence[LinearAxis], start: int, stop: int
 ) -> tuple[Slab, tuple[slice, slice, slice]]:
     """The new planes `start` to `stop`, and which old voxels (z, y, x) they need."""
     ranges = [(start, stop), (0, len(axes[1])), (0, len(axes[2]))]
     z, y, x = (axis.span(a, b) for axis, (a, b) in zip(axes, ranges, strict=True))
     lower, weights = [], []
     for axis, (a, b), span in zip(axes, ranges, (z, y, x), strict=True):
-        lower.append(torch.from_numpy(axis.lower[a:b] - span.start).to(device))
-        weights.append(torch.from_numpy(axis.weight[a:b]).to(device))
+        lower.append(axis.lower[a:b] - span.start)
+        weights.append(axis.weight[a:b])
     size = tuple(span.stop - span.start for span in (z, y, x))
     return Slab(size, tuple(lower), tuple(weights), tuple(axis.two for axis in axes)), (z, y, x)
 
 
-def bounds(flat: torch.Tensor, cells: Cells, pair: torch.Tensor) -> torch.Tensor:
+def bounds(flat: np.ndarray, cells: Cells, pair: np.ndarray) -> np.ndarray:
     """What a class must reach at some corner of a cell to be a candidate there, (cells, 8).
 
     Args:
         flat: (heads, old voxels of the slab).
         pair: two different winners among the corners of each cell, (cells, 2).
     """
-    first, second = (flat[pair[:, i : i + 1], cells.corners].float() for i in range(2))
-    return (first + second) / 2 - (_MARGIN * (first.abs() + second.abs()) + 1e-30)
+    first, second = (
+        flat[pair[:, i : i + 1], cells.corners].astype(np.float32, copy=False) for i in range(2)
+    )
+    return (first + second) / 2 - (_MARGIN * (np.abs(first) + np.abs(second)) + 1e-30)
 
 
 def candidates_per_cell(
-    flat: torch.Tensor, cells: Cells, bound: torch.Tensor, sample: int = 256
+    flat: np.ndarray, cells: Cells, bound: np.ndarray, sample: int = 256
 ) -> float:
     """How many classes compete in a cell, estimated from some of the cells."""
     some = slice(0, None, max(1, len(cells) // sample))
-    reached = flat[:, cells.corners[some]].float() >= bound[some]
-    return float(reached.any(2).sum(0, dtype=torch.float32).mean())
+    reached = flat[:, cells.corners[some]] >= bound[some]
+    return float(reached.any(2).sum(0).mean())
 
 
-def decide_mixed(flat: torch.Tensor, slab: Slab, cells: Cells, bound: torch.Tensor) -> torch.Tensor:
+def decide_mixed(flat: np.ndarray, slab: Slab, cells: Cells, bound: np.ndarray) -> np.ndarray:
     """The winners at the new voxels of mixed cells, (voxels,) int16; arguments as above."""
     near, lowest = _near_mixed(flat, cells, bound)
-    number = torch.full((flat.shape[1],), -1, dtype=torch.int32, device=flat.device)
-    number[cells.corners[:, 0]] = torch.arange(len(cells), dtype=torch.int32, device=flat.device)
-    offsets = slab.offsets(flat.device)
-    best = torch.full((len(cells.place),), -torch.inf, device=flat.device)
-    index = torch.zeros(len(best), dtype=torch.int16, device=flat.device)
+    number = np.full(flat.shape[1], -1, np.intp)
+    number[cells.corners[:, 0]] = np.arange(len(cells))
+    offsets = slab.offsets()
+    best = np.full(len(cells.place), -np.inf, np.float32)
+    index = np.zeros(len(best), np.int16)
     for head, values in enumerate(flat):
-        hits = near[values[near].float() >= lowest]
+        hits = near[values[near] >= lowest]
         if not len(hits):
             continue
-        # A corner outside the slab gives a wrong cell at worst, which its own bound sorts out.
-        touched = number[(hits[:, None] - offsets).clamp_min(0)].unique().long()
-        touched = touched[touched >= 0]
-        corners = values[cells.corners[touched]].float()
+        # A corner outside the slab gives a wrong cell at worst, which its own bound sorts out; so
+        # does the -1 of a voxel that is no cell's first corner.
+        reached = np.zeros(len(cells), bool)
+        reached[number[np.maximum(hits[:, None] - offsets, 0)]] = True
+        touched = np.flatnonzero(reached)
+        corners = values[cells.corners[touched]].astype(np.float32, copy=False)
         chosen = (corners >= bound[touched]).any(1)
         voxels, rank = cells.voxels_of(touched[chosen])
         mine = cells.interpolate(corners[chosen][rank], voxels)
@@ -224,21 +229,20 @@ def decide_mixed(flat: torch.Tensor, slab: Slab, cells: Cells, bound: torch.Tens
     return index
 
 
-def _near_mixed(
-    flat: torch.Tensor, cells: Cells, bound: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _near_mixed(flat: np.ndarray, cells: Cells, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Old voxels at the corners of mixed cells, and the lowest bound of these cells at each."""
-    lowest = torch.full((flat.shape[1],), torch.inf, device=flat.device)
+    lowest = np.full(flat.shape[1], np.inf, np.float32)
     for corner in range(8):  # within one, no voxel comes twice
         index = cells.corners[:, corner]
-        lowest[index] = torch.minimum(lowest[index], bound[:, corner])
-    near = (lowest < torch.inf).nonzero()[:, 0]
+        lowest[index] = np.minimum(lowest[index], bound[:, corner])
+    near = np.flatnonzero(lowest < np.inf)
     return near, lowest[near]
 
 
-def decide_region(values: torch.Tensor, cells: Cells) -> torch.Tensor:
+def decide_region(values: np.ndarray, cells: Cells) -> np.ndarray:
     """Places (flat, in the slab's result) in mixed cells where one region's logit is above 0."""
-    corners = values[cells.corners].float()
-    rank = torch.repeat_interleave(cells.first.diff())
-    voxels = torch.arange(len(rank), device=rank.device)
+    corners = values[cells.corners].astype(np.float32, copy=False)
+    counts = np.diff(cells.first)
+    rank = np.repeat(np.arange(len(counts)), counts)
+    voxels = np.arange(len(rank))
     return cells.place[cells.interpolate(corners[rank], voxels) > 0]

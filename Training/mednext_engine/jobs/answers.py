@@ -113,10 +113,10 @@ class Answers:
 
 
 def _make_segmenter(model: Model) -> Any:
-    from ..models.checkpoint import require_torch
-
-    require_torch()
     try:
+        from ..inference.devices import require_runtime
+
+        require_runtime()
         from ..inference.engine import Segmenter
     except ImportError as error:
         raise DependencyError(

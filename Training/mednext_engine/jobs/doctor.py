@@ -30,13 +30,13 @@ class Requirement:
 
 # The same as in pyproject.toml (a test compares them): an installed extension has no metadata.
 REQUIREMENTS = (
-    Requirement("torch", ">=2.6,!=2.9.*,<2.14", "runs the networks"),
+    Requirement("torch", ">=2.6,!=2.9.*,<2.14", "runs every network, also on GPUs"),
     Requirement("numpy", ">=1.26,<2.5", "holds the voxels"),
     Requirement("SimpleITK", ">=2.3,<2.6", "reads and writes images"),
     Requirement("platformdirs", ">=4,<5", "says where models live"),
     Requirement("psutil", ">=5.9,<8", "measures free memory"),
     Requirement("tqdm", ">=4.60,<5", "shows progress in a terminal"),
-    Requirement("openvino", ">=2025.1,<2027", "runs networks faster on CPUs", required=False),
+    Requirement("openvino", ">=2025.1,<2027", "runs MedNeXts faster on CPUs", required=False),
 )
 
 
@@ -45,7 +45,12 @@ def examine(devices: bool = False, log: str = "") -> DoctorValue:
     accelerators. Never raises for what is missing: that is what it reports."""
     packages = [look_at(requirement) for requirement in REQUIREMENTS]
     problems = [p["problem"] for p in packages if p["problem"] and p["required"]]
-    usable = not problems
+    torch, others = packages[0]["problem"], len(problems) - bool(packages[0]["problem"])
+    usable = not others and (not torch or _runs_without_torch(packages))
+    if torch and usable:
+        problems[0] += (
+            " MedNeXt models run on the CPU with OpenVINO; other models and GPUs need it."
+        )
     value: DoctorValue = {
         "usable": usable,
         "engine": __version__,
@@ -63,8 +68,8 @@ def examine(devices: bool = False, log: str = "") -> DoctorValue:
         )
     _add_memory(value)
     _add_models(value)
-    if (devices or "torch" in sys.modules) and not packages[0]["problem"]:
-        _add_devices(value)
+    if devices or "torch" in sys.modules:
+        _add_devices(value, packages)
     problems.extend(_graphics_problems(packages[0]["version"]))
     return value
 
@@ -149,13 +154,22 @@ def _add_models(value: DoctorValue) -> None:
     value["models_free"] = shutil.disk_usage(there).free
 
 
-def _add_devices(value: DoctorValue) -> None:
+def _runs_without_torch(packages: list[PackageInfo]) -> bool:
+    from ..models.torch_version import is_installed
+
+    return not packages[-1]["problem"] and is_installed("openvino")
+
+
+def _add_devices(value: DoctorValue, packages: list[PackageInfo]) -> None:
     try:
         from ..inference.devices import list_devices
+        from ..models.torch_version import start_torch
 
+        if not packages[0]["problem"]:
+            start_torch()
         value["devices"] = [cast(DeviceInfo, one) for one in list_devices()]
     except Exception as error:  # a broken torch fails in many ways; that it does is the finding
-        value["usable"] = False
+        value["usable"] = value["usable"] and _runs_without_torch(packages)
         value["problems"].append(
             f"PyTorch is installed but does not start ({type(error).__name__}: {error})."
         )

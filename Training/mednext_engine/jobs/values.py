@@ -125,7 +125,7 @@ class PackageInfo(TypedDict, total=False):
 
 class DoctorValue(TypedDict, total=False):
     """Of `Doctor`. `usable` says that Segment can run. Memory is in bytes. `devices`, the best
-    first, are absent where they were not asked for or torch is missing."""
+    first, are absent where they were not asked for or torch does not start."""
 
     usable: bool
     engine: str

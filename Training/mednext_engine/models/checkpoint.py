@@ -1,30 +1,29 @@
-"""Checkpoints of nnU-Net v2, opened without trusting them.
+"""Checkpoints of nnU-Net v2, opened without trusting them, and without PyTorch.
 
-A `.pth` file is a zip whose `data.pkl` is a pickle, and a pickle is a program. Three gates, each of
-which would do alone:
+A `.pth` file is a zip whose `data.pkl` is a pickle, and a pickle is a program. Three gates:
 1. The archive is inspected: nothing compressed (no bombs), no doubles, no TorchScript.
 2. The pickle is read as data (`pickled.py`): it may name only what nnU-Net's own checkpoints name
    (tensors, their storages, dictionaries, numbers of NumPy), and none of it is imported or called.
-3. What is needed of it is put into a new, small pickle, and PyTorch reads that in place of the old
-   one, with `weights_only=True` and version 2.6 or newer (CVE-2025-32434). Of a training's
-   checkpoint the optimiser's state is thus never read, nor the log.
+3. The numbers of the tensors that are needed are read from their records (`tensors.py`), within
+   their bounds. Of a training's checkpoint the optimiser's state is never read, nor the log.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
 import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import ModelError
-from .pickled import StorageNote, TensorNote, read, scan
-from .torch_version import require_torch
+from .pickled import TensorNote, read, scan
+from .tensors import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,16 +39,26 @@ class Checkpoint:
     """What the engine takes from a checkpoint; everything else in it is left alone.
 
     Attributes:
-        weights: the network's state dict, prefixes of wrappers removed; tensors on the CPU.
+        arrays: the network's state dict, prefixes of wrappers removed. Not to be written to; names
+            of one tensor share memory.
         trainer: nnU-Net's trainer class, by name ("" when the file does not say).
         configuration: name of the configuration it was trained with ("" likewise).
         mirror_axes: spatial plan axes (0 to 2) that may be mirrored at inference.
     """
 
-    weights: dict[str, Tensor]
+    arrays: dict[str, np.ndarray]
     trainer: str = ""
     configuration: str = ""
     mirror_axes: tuple[int, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict as PyTorch tensors on the CPU, sharing the arrays' memory."""
+        import torch
+
+        with warnings.catch_warnings():  # PyTorch warns of memory that is read-only
+            warnings.simplefilter("ignore", UserWarning)
+            return {name: torch.from_numpy(array) for name, array in self.arrays.items()}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -58,10 +67,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Keys other than the four that are used are tolerated, whatever their names.
 
     Raises:
-        DependencyError: see `require_torch`.
         ModelError: the file is missing, truncated, no such checkpoint, or asks for code.
     """
-    require_torch()
     data = _pickle_of(path)
     content = read(data, path.name)
     if not isinstance(content, dict):
@@ -70,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     configuration = init_args.get("configuration") if isinstance(init_args, dict) else ""
     notes = _read_notes(content.get("network_weights"), path.name)
     return Checkpoint(
-        weights=_read_tensors(path, notes),
+        arrays=read_tensors(path, notes),
         trainer=_name(content.get("trainer_name")),
         configuration=_name(configuration),
         mirror_axes=_read_axes(content.get("inference_allowed_mirroring_axes"), path.name),
@@ -156,123 +163,6 @@ def _read_notes(raw: Any, name: str) -> dict[str, TensorNote]:
     if len(notes) != len(raw):
         raise ModelError(f"{name} holds two tensors of one name.")
     return notes
-
-
-def _read_tensors(path: Path, notes: dict[str, TensorNote]) -> dict[str, Tensor]:
-    """Lets PyTorch read the tensors of `notes` from the archive, and nothing else of it."""
-    import torch
-
-    try:
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            archive = _replaced_pickle(stream, _small_pickle(notes))
-            weights = torch.load(cast(BinaryIO, archive), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise ModelError(f"{path.name} is too large for this computer's memory.") from None
-    except Exception as error:  # PyTorch has no family of errors for damaged files
-        raise ModelError(
-            f"{path.name} is damaged or not a checkpoint of nnU-Net v2 "
-            f"({type(error).__name__} while reading it)."
-        ) from error
-    for key, tensor in weights.items():
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise ModelError(f"The tensor '{key[:100]}' of {path.name} claims more than it holds.")
-    return {key: tensor.detach() for key, tensor in weights.items()}
-
-
-def _small_pickle(notes: dict[str, TensorNote]) -> bytes:
-    """A pickle as `torch.save` writes it of a plain dictionary of tensors."""
-    from collections import OrderedDict
-
-    import torch
-
-    class Writer(pickle.Pickler):
-        def persistent_id(self, item: Any, /) -> Any:
-            if not isinstance(item, StorageNote):
-                return None
-            kind = getattr(torch, item.kind.rpartition(".")[2])
-            return ("storage", kind, item.key, "cpu", item.count)
-
-        def reducer_override(self, item: Any, /) -> Any:
-            if not isinstance(item, TensorNote):
-                return NotImplemented
-            place = (item.storage, item.offset, item.shape, item.strides)
-            return torch._utils._rebuild_tensor_v2, (*place, False, OrderedDict())
-
-    stream = io.BytesIO()
-    Writer(stream, protocol=2).dump(notes)
-    return stream.getvalue()
-
-
-def _replaced_pickle(stream: BinaryIO, data: bytes) -> _Overlay:
-    """The archive in `stream` with another `data.pkl`; its records stay in the file."""
-    overlay = _Overlay(stream)
-    with zipfile.ZipFile(cast(BinaryIO, overlay), "a") as archive:
-        old = next(m for m in archive.infolist() if m.filename.endswith("/data.pkl"))
-        archive.filelist.remove(old)
-        del archive.NameToInfo[old.filename]
-        archive.writestr(zipfile.ZipInfo(old.filename), data)
-    overlay.seek(0)
-    return overlay
-
-
-class _Overlay(io.RawIOBase):
-    """A file of which the end, from the first write on, is replaced in memory only."""
-
-    def __init__(self, base: BinaryIO) -> None:
-        super().__init__()
-        self._base, self._place, self._tail = base, 0, bytearray()
-        self._cut = base.seek(0, io.SEEK_END)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._cut + len(self._tail))
-        self._place = max(start + offset, 0)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills the buffer across the seam: PyTorch takes a short answer for the file's end."""
-        view = memoryview(buffer).cast("B")
-        piece = b""
-        if self._place < self._cut:
-            self._base.seek(self._place)
-            piece = self._base.read(min(len(view), self._cut - self._place))
-            view[: len(piece)] = piece
-        done = len(piece)
-        start = max(self._place + done - self._cut, 0)
-        rest = self._tail[start : start + len(view) - done]
-        view[done : done + len(rest)] = rest
-        self._place += done + len(rest)
-        return done + len(rest)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(self._cut + len(self._tail) - self._place, 0)
-        pieces = bytearray(left if size is None or size < 0 else min(size, left))
-        return bytes(pieces[: self.readinto(pieces)])
-
-    def write(self, data: Any) -> int:
-        if self._place < self._cut:
-            self._cut, self._tail = self._place, bytearray()
-        start = self._place - self._cut
-        self._tail[start : start + len(data)] = data
-        self._place += len(data)
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        end = self._place if size is None else size
-        del self._tail[max(end - self._cut, 0) :]
-        return end
 
 
 def strip_prefixes(key: str) -> str:

@@ -22,10 +22,11 @@ from .jsonfile import read_json
 from .labels import Labels, read_channel_names, read_labels
 from .layout import CHECKPOINTS, FOLD_FOLDER, file_sha256
 from .plan import Plan, configurations, read_plan
-from .weights import build_with_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ..networks.parameters import MedNeXtParameters
 
 PREFERRED = ("3d_fullres", "3d_lowres")
 KEEPING_READERS = ("SimpleITKIO", "NibabelIO", "Tiff3DIO", "NaturalImage2DIO")
@@ -91,7 +92,6 @@ class Model:
         """The fold's checkpoint, loaded safely.
 
         Raises:
-            DependencyError: PyTorch is missing or too old.
             ModelError: damaged, hostile, or trained with another configuration.
         """
         checkpoint = load_checkpoint(self.checkpoint_path(fold))
@@ -125,6 +125,7 @@ class Model:
             ModelError: the weights belong to another network or are not finite.
         """
         from ..networks.registry import build_network
+        from .weights import build_with_weights
 
         def build() -> nn.Module:
             return build_network(
@@ -137,6 +138,21 @@ class Model:
 
         network = build() if weights is None else build_with_weights(build, weights)
         return network.eval()
+
+    def parameters(self, fold: str | int) -> MedNeXtParameters | None:
+        """What OpenVINO needs of the fold's network, without PyTorch; None if it is no MedNeXt.
+
+        Raises:
+            ModelError: as `network` and `checkpoint`.
+        """
+        from ..networks.registry import mednext_layout
+        from .weights import parameters_from
+
+        plan, channels = self.plan, len(self.channel_names)
+        layout = mednext_layout(
+            plan.network_class, dict(plan.network_kwargs), channels, self.labels.num_heads
+        )
+        return parameters_from(layout, self.checkpoint(fold).arrays) if layout else None
 
     def fingerprint(self, fold: str | int) -> str:
         """SHA-256 (hex) of the fold's checkpoint and of what its network is built from."""

@@ -1,7 +1,8 @@
-"""Which PyTorch may open a model that came from elsewhere."""
+"""Which PyTorch will do; it is needed on GPUs, for U-Nets, and where OpenVINO is not installed."""
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import sys
 from importlib import metadata
@@ -9,16 +10,39 @@ from importlib import metadata
 from ..errors import DependencyError
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def require_torch() -> None:
-    """Raises DependencyError unless a PyTorch that opens untrusted files safely is installed."""
+    """Raises DependencyError unless a PyTorch of a version that will do is installed."""
+    missing = DependencyError(
+        "PyTorch is not installed, which this model needs.",
+        "Install version 2.6 or newer from https://pytorch.org.",
+    )
+    if not is_installed("torch"):
+        raise missing
     try:
         installed = metadata.version("torch")
     except metadata.PackageNotFoundError:
-        raise DependencyError(
-            "PyTorch is not installed, which this model needs.",
-            "Install version 2.6 or newer from https://pytorch.org.",
-        ) from None
+        raise missing from None
     check_torch_version(installed, intel_mac=_is_intel_mac())
+
+
+def start_torch() -> None:
+    """Imports PyTorch. Raises DependencyError as above, or where it does not start."""
+    require_torch()
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # a library of it is missing or broken
+        raise DependencyError(
+            f"PyTorch is installed but does not start: {error}.",
+            "Install it again from https://pytorch.org.",
+        ) from error
 
 
 def check_torch_version(installed: str, *, intel_mac: bool = False) -> None:

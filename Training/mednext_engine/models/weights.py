@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import ModelError
+from ..networks.parameters import MedNeXtParameters, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,14 +36,56 @@ def build_with_weights(build: Callable[[], nn.Module], weights: Mapping[str, Ten
     return network
 
 
+def parameters_from(
+    shapes: Mapping[str, Shape], arrays: Mapping[str, np.ndarray]
+) -> MedNeXtParameters:
+    """The parameters of a MedNeXt in fp32, without its module: `shapes` are those it should have.
+
+    Heads for deep supervision are left away.
+
+    Raises:
+        ModelError: the weights belong to another network or are not finite.
+    """
+    given = {
+        name: array
+        for name, array in arrays.items()
+        if name in shapes or not name.startswith("decoder.heads.")
+    }
+    _compare_shapes(shapes, given)
+    if set(given) != set(shapes):
+        raise _misfit(set(shapes), set(given), "")
+    copies = {name: np.array(given[name], np.float32, order="C") for name in shapes}
+    for name, values in copies.items():
+        if not np.isfinite(values).all():
+            raise _not_finite(name)
+    return MedNeXtParameters(copies)
+
+
 def _compare(layout: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    expected = layout.state_dict()
-    for key, tensor in weights.items():
-        if key in expected and expected[key].shape != tensor.shape:
+    _compare_shapes({name: tuple(t.shape) for name, t in layout.state_dict().items()}, weights)
+
+
+def _compare_shapes(expected: Mapping[str, Shape], given: Mapping[str, Any]) -> None:
+    for key, values in given.items():
+        if key in expected and expected[key] != tuple(values.shape):
             raise ModelError(
                 f"The weights do not fit the network that plans.json describes: '{key[:100]}' has "
-                f"the shape {list(tensor.shape)} instead of {list(expected[key].shape)}."
+                f"the shape {list(values.shape)} instead of {list(expected[key])}."
             )
+
+
+def _not_finite(key: str) -> ModelError:
+    return ModelError(f"The weights hold values that are not finite ('{key[:100]}').")
+
+
+def _misfit(expected: set[str], given: set[str], otherwise: str) -> ModelError:
+    facts = [f"'{key}' is missing" for key in sorted(expected - given)[:1]]
+    facts += [f"'{key[:100]}' is unknown" for key in sorted(given - expected)[:1]]
+    return ModelError(
+        "The weights do not fit the network that plans.json describes: "
+        f"{' and '.join(facts) or otherwise}.",
+        "The model may have been trained with a network of its own.",
+    )
 
 
 def _finite_copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,7 +100,7 @@ def _finite_copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
             known[place] = torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
             if not torch.isfinite(known[place]).all():
-                raise ModelError(f"The weights hold values that are not finite ('{key[:100]}').")
+                raise _not_finite(key)
         copies[key] = known[place]
     return copies
 
@@ -64,14 +109,6 @@ def _loaded(network: nn.Module, weights: Mapping[str, Tensor], *, assign: bool) 
     try:
         network.load_state_dict(weights, strict=True, assign=assign)
     except RuntimeError as error:
-        expected = set(network.state_dict())
-        missing = sorted(expected - set(weights))[:1]
-        extra = sorted(set(weights) - expected)[:1]
-        facts = [f"'{missing[0]}' is missing"] * bool(missing)
-        facts += [f"'{extra[0][:100]}' is unknown"] * bool(extra)
-        reason = " and ".join(facts) or str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"The weights do not fit the network that plans.json describes: {reason}.",
-            "The model may have been trained with a network of its own.",
-        ) from None
+        reason = str(error).splitlines()[0][:200]
+        raise _misfit(set(network.state_dict()), set(weights), reason) from None
     return network

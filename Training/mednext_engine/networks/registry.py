@@ -5,6 +5,7 @@ A model folder names its network in `plans.json`. That name is looked up here an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -230,6 +231,38 @@ def _unet_kwargs(kwargs: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def mednext_layout(
+    class_path: str, kwargs: dict[str, Any], input_channels: int, num_classes: int
+) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of a MedNeXt's parameters, without PyTorch; None for another class.
+
+    Raises:
+        ModelError: as `build_network`.
+    """
+    if class_path != MEDNEXT:
+        return None
+    from .parameters import mednext_shapes
+
+    _check_arguments(class_path, kwargs, input_channels, num_classes)
+    shapes = mednext_shapes(input_channels, num_classes, **_checked(kwargs, _CHECKS))
+    _check_size(sum(math.prod(shape) for shape in shapes.values()))
+    return shapes
+
+
+def _check_arguments(class_path: Any, kwargs: Any, input_channels: Any, num_classes: Any) -> None:
+    if not (isinstance(class_path, str) and isinstance(kwargs, dict)):
+        raise ModelError("The model's plans do not name a network and its arguments.")
+    if not (_whole(input_channels, 1024) and _whole(num_classes, 4096)):
+        raise ModelError("The model's number of channels or of labels is out of bounds.")
+
+
+def _check_size(parameters: int) -> None:
+    if parameters > LARGEST_PARAMETERS:
+        raise ModelError(
+            f"The network would have {parameters:,} parameters, which is out of bounds."
+        )
+
+
 def build_network(
     class_path: str,
     kwargs: dict[str, Any],
@@ -256,10 +289,7 @@ def build_network(
     """
     import torch
 
-    if not (isinstance(class_path, str) and isinstance(kwargs, dict)):
-        raise ModelError("The model's plans do not name a network and its arguments.")
-    if not (_whole(input_channels, 1024) and _whole(num_classes, 4096)):
-        raise ModelError("The model's number of channels or of labels is out of bounds.")
+    _check_arguments(class_path, kwargs, input_channels, num_classes)
     if class_path == MEDNEXT:
         from .mednext import MedNeXt
 
@@ -283,6 +313,5 @@ def build_network(
             size = sum(p.numel() for p in construct().parameters())
     except Exception as error:  # a foreign class may refuse its arguments with anything
         raise ModelError("The network cannot be built from its arguments.") from error
-    if size > LARGEST_PARAMETERS:
-        raise ModelError(f"The network would have {size:,} parameters, which is out of bounds.")
+    _check_size(size)
     return construct()
