@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_and_the_run_can_go_on(job, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replacing)
-        with pytest.raises(OutputError, match="[Nn]o space|full") as caught:
+        with pytest.raises(OutputError, match=r"[Nn]o space|full") as caught:
             finetune(job.folder)
     assert calls
     assert "\n" not in caught.value.message
