@@ -106,7 +106,8 @@ def test_the_card_says_how_it_was_made(made):
     assert said["fine_tuned_from"]["id"] == "base"
     assert len(said["fine_tuned_from"]["weights_sha256"]) == 64
     assert said["data"]["training_cases"] == 1
-    assert said["data"]["annotated_share"] == pytest.approx(8 / 24, abs=1e-3)  # every third of 24 slices
+    # every third of 24 slices is drawn
+    assert said["data"]["annotated_share"] == pytest.approx(8 / 24, abs=1e-3)
     assert said["schedule"]["steps"] == 4
     assert said["kept_labels"] == ["bright"]
     assert said["evaluation"]["labels"] == made.before_after
