@@ -307,7 +307,8 @@ def test_checkpoints_are_written_as_often_as_agreed(tmp_path):
 
 
 def test_bfloat16_trains_on_a_cpu(tmp_path):
-    recipe = short_recipe(2, precision="bf16")
+    # oneDNN's bfloat16 gradient of a depthwise kernel is at times no number over a single voxel.
+    recipe = short_recipe(2, precision="bf16", patch_size=(32, 32, 32))
     outcome = train(tiny_network(), sphere_task(tmp_path), recipe, tmp_path / "run", Control())
     assert outcome.skipped == 0
     assert all(v.dtype == torch.float32 for v in outcome.last_weights.values())

@@ -11,6 +11,15 @@ from mednext_engine.training.memory import _LiveBytes, _Need
 from mednext_engine.training.relief import set_checkpointing
 
 
+@pytest.fixture(autouse=True)
+def small_probes(monkeypatch):
+    own = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(memory_module, "PROBE_SIDES", (16, 32))
+    yield
+    torch.set_num_threads(own)
+
+
 def test_bytes_are_counted_while_their_tensors_live():
     weight = torch.ones(1000, requires_grad=True)
     with _LiveBytes() as live:
@@ -30,7 +39,7 @@ def test_activations_wait_for_the_backward_pass_unless_checkpointed():
     peaks = {}
     for kind in (None, "finest", "expansion", "block"):
         set_checkpointing(network, kind)
-        peaks[kind] = memory_module._peak(network, (1, 32, 32, 32), "cpu", "fp32")
+        peaks[kind] = memory_module._peak(network, (1, 16, 16, 16), "cpu", "fp32")
     # On a CPU the expanded branches need not be kept anyway.
     assert peaks["block"] < peaks["expansion"] <= peaks["finest"] <= peaks[None]
 
@@ -85,5 +94,5 @@ def test_seconds_grow_with_the_batch(monkeypatch):
     monkeypatch.setattr(memory_module, "_step", lambda *_: None)
     clock = iter(range(100))
     monkeypatch.setattr(memory_module.time, "perf_counter", lambda: next(clock))
-    # A 32^3 patch takes one tick of the clock; 64 x 64 x 64 of two patches are 16 of these.
-    assert seconds_per_step(tiny_network(), (64, 64, 64), 2) == 16.0
+    # A 16^3 patch takes one tick of the clock; two patches of 32^3 are 16 of these.
+    assert seconds_per_step(tiny_network(), (32, 32, 32), 2) == 16.0

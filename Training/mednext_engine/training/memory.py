@@ -34,7 +34,9 @@ PROBE_SIDES = (32, 64)
 """Sides of the small patch; the second is for networks that need more than the first."""
 RESERVE = 1.1
 """Share for buffers inside kernels and for memory that an allocator cannot hand out again."""
-PROCESS_BYTES = 450 * 2**20
+HALF_ON_CPU = 1.2
+"""On top of it: kernels in bfloat16 keep copies in float32 on a CPU."""
+PROCESS_BYTES = 500 * 2**20
 """Python, PyTorch and the patches that are made ahead, in main memory."""
 STATES = {"adamw": 2, "sgd": 1}
 """Values that an optimiser keeps a weight."""
@@ -180,7 +182,11 @@ def _measure(
     fixed = weights * (2 + STATES[optimizer])  # weights, gradients, the optimiser's
     if torch.device(device).type != "cuda":
         fixed += PROCESS_BYTES
-    return _Need((two - one) / side**3, fixed)
+    voxel = (two - one) / side**3
+    where = torch.device(device)
+    if where.type == "cpu" and choose_precision(precision, where) != "fp32":
+        voxel *= HALF_ON_CPU
+    return _Need(voxel, fixed)
 
 
 def _probe_side(network: nn.Module, device: str) -> int:

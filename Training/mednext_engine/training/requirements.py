@@ -13,7 +13,7 @@ WITHOUT_DEPENDENCIES: tuple[tuple[str, str], ...] = (
     ("python-dateutil", ">=2.8.2,<3"),  # of pandas
     ("pytz", ">=2023.3"),  # of pandas 2
     ("tzdata", ">=2023.3"),  # of pandas
-    ("pandas", ">=2.2.2,<4"),  # 2.2.2 is the first that runs with NumPy 1 and 2
+    ("pandas", ">=2.2.2,<3"),  # runs with NumPy 1 and 2; pandas 3 would want a newer NumPy
     ("scipy", ">=1.11.4,<2"),
     ("batchgeneratorsv2", ">=0.3.5,<0.4"),
 )
