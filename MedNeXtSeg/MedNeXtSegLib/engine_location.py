@@ -66,12 +66,20 @@ def models_folder() -> Path:
     not yet. The environment variable MEDNEXT_MODELS wins.
     """
     said = os.environ.get("MEDNEXT_MODELS")
-    if said:
-        return Path(said).expanduser()
+    return Path(said).expanduser() if said else _user_data() / "models"
+
+
+def trainings_folder() -> Path:
+    """Where job folders of trainings lie: see `models_folder`; MEDNEXT_RUNS wins."""
+    said = os.environ.get("MEDNEXT_RUNS")
+    return Path(said).expanduser() if said else _user_data() / "finetuning"
+
+
+def _user_data() -> Path:
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "MedNeXtSeg" / "models"
+    return base / "MedNeXtSeg"

@@ -13,6 +13,7 @@ from .errors import UserError
 from .finetune_cases import ANNOTATED, AXES, BOX, EVERYTHING, PAINTED, SLICES, USES, TrainingCase
 from .finetune_pairs import current_pair, scene_pairs, volume_of
 from .guard import Guard
+from .tables import fit_table, prepare_table
 
 
 def annotated_words() -> dict[str, str]:
@@ -57,8 +58,7 @@ class CasesPanel:
             guard.connect(selector, "currentNodeChanged(vtkMRMLNode*)", self._edited)
         for combo in (ui.annotatedCombo, ui.axisCombo, ui.useCombo):
             guard.connect(combo, "currentIndexChanged(int)", self._edited)
-        ui.casesTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        ui.casesTable.verticalHeader().visible = False
+        prepare_table(ui.casesTable)
         for label, widget in (
             (ui.caseSegmentationLabel, ui.caseSegmentationSelector),
             (ui.annotatedLabel, ui.annotatedCombo),
@@ -183,6 +183,7 @@ class CasesPanel:
             table.setRowCount(len(self.cases))
             for index in range(len(self.cases)):
                 self._show_row(index)
+            fit_table(table, most_rows=6)
             table.setCurrentCell(row, 0)
             if row >= 0:
                 table.selectRow(row)

@@ -1,68 +1,63 @@
 """What training needs beyond Segment, and how it is installed without touching what Slicer brings.
 
-batchgeneratorsv2 declares packages that it never imports and that would pull in others; it is
-installed without its dependencies. What it does import comes with a list of constraints, so that no
-package of Slicer's own, and no torch, is replaced by another version.
+batchgeneratorsv2 declares packages that it never imports and that would pull in many others. So
+what it does import is listed here, and each package that is missing is installed without its
+dependencies: no package of Slicer's own, and no torch, can be replaced by another version.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from .errors import UserError
-from .installation import PROTECTED
 
-PACKAGES = {"scikit-image": ">=0.22,<0.27", "pandas": ">=2.0,<4"}
-"""What the augmentation imports and Slicer may lack; a test compares it with the engine's list."""
-WITHOUT_DEPENDENCIES = {"batchgeneratorsv2": ">=0.3,<0.4"}
-CONSTRAINED = (*PROTECTED, "pillow", "packaging", "pydicom", "vtk", "torchvision", "openvino")
+WITHOUT_DEPENDENCIES = (
+    ("six", ">=1.16,<2"),  # of python-dateutil
+    ("python-dateutil", ">=2.8.2,<3"),  # of pandas
+    ("pytz", ">=2023.3"),  # of pandas 2
+    ("tzdata", ">=2023.3"),  # of pandas
+    ("pandas", ">=2.2.2,<3"),
+    ("scipy", ">=1.11.4,<2"),
+    ("batchgeneratorsv2", ">=0.3.5,<0.4"),
+)
+"""Name and versions, in the order of their installation; a test compares them with the engine's."""
+OF_PANDAS = ("six", "python-dateutil", "pytz", "tzdata")  # asked for only where it is missing too
+MODULES = {"python-dateutil": "dateutil"}  # where a module is not called as its package
 
 
 @dataclass(frozen=True)
 class MissingTraining:
-    """Requirements that are not met, by how they are installed."""
+    """Requirements that are not met ("pandas>=2.2.2,<4"), in the order of their installation."""
 
     packages: tuple[str, ...] = ()
-    alone: tuple[str, ...] = ()
 
     @property
     def anything(self) -> bool:
-        return bool(self.packages or self.alone)
-
-    def names(self) -> list[str]:
-        return [*self.alone, *self.packages]
+        return bool(self.packages)
 
 
 def missing_training(doctor: Mapping[str, Any]) -> MissingTraining:
     """What training lacks in Slicer's Python: as the worker's report says, else as is found here
-    (the worker runs in the same Python)."""
+    (the worker runs in the same Python). Imports nothing."""
     said = {str(package.get("name")): package for package in doctor.get("packages", [])}
 
-    def lacking(wanted: Mapping[str, str]) -> tuple[str, ...]:
-        names = []
-        for name, versions in wanted.items():
-            problem = said[name].get("problem") if name in said else not _version(name)
-            if problem:
-                names.append(name + versions)
-        return tuple(names)
+    def lacks(name: str) -> bool:
+        if name in said:
+            return bool(said[name].get("problem"))
+        return find_spec(MODULES.get(name, name)) is None
 
-    return MissingTraining(lacking(PACKAGES), lacking(WITHOUT_DEPENDENCIES))
-
-
-def _version(name: str) -> str:
-    """Of an installed package; empty where there is none (or Slicer's copy names no version)."""
-    try:
-        return str(metadata.version(name) or "")
-    except (metadata.PackageNotFoundError, KeyError):
-        return ""
+    lacking = [
+        name + versions
+        for name, versions in WITHOUT_DEPENDENCIES
+        if lacks(name) and (name not in OF_PANDAS or lacks("pandas"))
+    ]
+    return MissingTraining(tuple(lacking))
 
 
 def training_question(what: MissingTraining) -> str:
@@ -71,7 +66,7 @@ def training_question(what: MissingTraining) -> str:
         "Training needs packages that are not in this Slicer yet:\n\n{names}\n\nThey are "
         "downloaded from the Python package index (about 30 MB) and installed into Slicer's own "
         "Python; no package that Slicer or PyTorch brought is replaced."
-    ).format(names="\n".join(f"  {name}" for name in what.names()))
+    ).format(names="\n".join(f"  {name}" for name in what.packages))
 
 
 def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
@@ -81,19 +76,15 @@ def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
     """
     if not what.anything:
         return
-    say(_("Installing {names}…").format(names=", ".join(what.names())))
+    say(_("Installing {names}…").format(names=", ".join(what.packages)))
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            constraints = Path(folder) / "constraints.txt"
-            constraints.write_text("\n".join(constraint_lines()) + "\n", encoding="ascii")
-            if what.packages:
-                _pip(["--constraint", str(constraints), *what.packages])
-            if what.alone:
-                _pip(["--no-deps", *what.alone])
+        # One after the other and each without its dependencies: nothing else is touched.
+        for requirement in what.packages:
+            _pip(["--no-deps", requirement])
     except Exception as error:  # CalledProcessError, RuntimeError: see the log
         raise UserError(
             _("{what} could not be installed ({reason}).").format(
-                what=", ".join(what.names()), reason=error
+                what=", ".join(what.packages), reason=error
             ),
             _(
                 "Without a connection to the internet: download these packages on another computer "
@@ -101,12 +92,6 @@ def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
                 "--no-index --find-links FOLDER'. Slicer's Python console says what pip reported."
             ),
         ) from error
-
-
-def constraint_lines() -> list[str]:
-    """`name==version` of what is installed and must stay as it is."""
-    versions = {name: _version(name) for name in CONSTRAINED}
-    return [f"{name}=={version}" for name, version in versions.items() if version]
 
 
 def _pip(arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from .finetune_cases import TrainingCase
 from .finetune_labels import BACKGROUND, FROM_BASE, NEW, UNUSED, LabelRow, LabelTable
 from .guard import Guard
+from .tables import fit_table, prepare_table
 
 _FIXED = (NEW, BACKGROUND, UNUSED)  # entries of a combo box before the base model's labels
 
@@ -27,10 +28,8 @@ class LabelsPanel:
         self._shown: tuple[Any, ...] | None = None
         self.enabled = True
         self.on_changed: Callable[[], None] = lambda: None
-        header = ui.labelsTable.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(2, qt.QHeaderView.ResizeToContents)
-        ui.labelsTable.verticalHeader().visible = False
+        prepare_table(ui.labelsTable)
+        ui.labelsTable.horizontalHeader().setSectionResizeMode(2, qt.QHeaderView.ResizeToContents)
         self.update([], [])
 
     def keep(self, rows: Sequence[LabelRow]) -> None:
@@ -75,6 +74,7 @@ class LabelsPanel:
             table.setCellWidget(index, 1, combo)
             self._combos.append(combo)
             self._guard.connect(combo, "currentIndexChanged(int)", self._chosen)
+        fit_table(table, most_rows=8)
 
     def _make_combo(self, row: LabelRow) -> Any:
         combo = qt.QComboBox()

@@ -187,8 +187,14 @@ class FinetunePanel:
             self._clear_scene()
             self.curves.begin(name_of(folder) if folder else self.options.name)
             self.report.begin_training()
+            self._fold(True)
         elif state == j.EXPORTING:
             self.report.clear()
+
+    def _fold(self, folded: bool) -> None:
+        """While it trains, its progress is seen without scrolling; cases cannot change anyway."""
+        for section in (self._ui.casesSection, self._ui.labelsSection, self._ui.trainSection):
+            section.collapsed = folded
 
     def _checked(self, report: dict[str, Any]) -> None:
         names = {
@@ -230,6 +236,7 @@ class FinetunePanel:
         elif outcome.state in (j.FAILED, j.CANCELLED):
             self._clear_scene()
             self.report.hide_progress()
+            self._fold(False)
         self.cases.drop_gone()  # the scene may have changed meanwhile
 
     def _keep_cases(self, outcome: FinetuneOutcome) -> None:
@@ -305,6 +312,7 @@ class FinetunePanel:
 
     def _go_on_from(self, folder: Path, model: str) -> None:
         self._previous = (str(folder), model)
+        self._fold(False)
         if model:
             self.options.choose_base(model)
             self.labels.table.follow_base()

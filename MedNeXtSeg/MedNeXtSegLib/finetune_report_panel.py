@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from mednext_engine.jobs import protocol as p
 
 from .guard import Guard
+from .tables import fit_list, fit_table, prepare_table
 from .wording import size_text, time_text
 
 
@@ -20,9 +21,7 @@ class FinetuneReportPanel:
     def __init__(self, ui: Any, guard: Guard) -> None:
         self._ui = ui
         self._best = ""
-        header = ui.resultsTable.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.Stretch)
-        ui.resultsTable.verticalHeader().visible = False
+        prepare_table(ui.resultsTable)
         self.clear()
 
     def clear(self) -> None:
@@ -52,6 +51,7 @@ class FinetuneReportPanel:
         if not problems:
             ui.problemsList.addItem(_("Nothing is wrong with cases and labels."))
         ui.problemsList.visible = True
+        fit_list(ui.problemsList, most=170)
         ui.estimateLabel.text = self._estimate(report)
         ui.estimateLabel.visible = bool(ui.estimateLabel.text)
 
@@ -139,7 +139,10 @@ class FinetuneReportPanel:
                 tip = text if text != "–" else _("Not known to the base model, or not held out")
                 item.setToolTip(tip)
                 table.setItem(index, column, item)
+        fit_table(table, most_rows=10)
         table.visible = bool(rows)
+        ui.factsLabel.text = self._best
+        ui.factsLabel.visible = bool(self._best)
         ui.heldOutLabel.text = str(value.get("held_out") or "")
         ui.heldOutLabel.visible = bool(ui.heldOutLabel.text)
         ui.progressSection.visible = True

@@ -63,7 +63,8 @@ class FinetuneRunPanel:
     def _key(self) -> object:
         parameter = self.parameter()
         cases = [(c.title(), c.annotated, c.axis, c.use) for c in parameter.cases]
-        return repr((parameter.as_json(), cases))
+        settings = {**parameter.as_json(), "name": ""}  # a name that is suggested is no change
+        return repr((settings, cases))
 
     def update(self) -> None:
         """Sets the buttons and, where nothing else is to be said, why they are as they are."""

@@ -13,6 +13,7 @@ from .dialogs import Dialogs
 from .errors import UserError
 from .finetune_logic import FinetuneLogic, Run
 from .guard import Guard
+from .tables import fit_table, prepare_table
 from .wording import folder_size, size_text
 
 RESUMABLE = ("interrupted", "failed", "new")
@@ -34,8 +35,7 @@ class RunsPanel:
         guard.connect(ui.continueButton, "clicked()", self._continue)
         guard.connect(ui.removeRunButton, "clicked()", self._remove)
         guard.connect(ui.openRunButton, "clicked()", self._open)
-        ui.runsTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        ui.runsTable.verticalHeader().visible = False
+        prepare_table(ui.runsTable)
         ui.runsStatus.visible = False
         self.fill()
 
@@ -62,6 +62,7 @@ class RunsPanel:
                 table.setItem(row, column, item)
             if run["folder"] == chosen:
                 table.selectRow(row)
+        fit_table(table, most_rows=5)
         waiting = sum(run["state"] in RESUMABLE for run in runs)
         title = _("Earlier trainings ({count})").format(count=len(runs))
         if waiting:

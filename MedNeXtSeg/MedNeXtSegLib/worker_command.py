@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 
-from .engine_location import models_folder, worker_script
+from .engine_location import models_folder, trainings_folder, worker_script
 from .process import Command
 
 
@@ -21,6 +21,7 @@ def worker_command() -> Command:
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         "MEDNEXT_MODELS": str(models_folder()),
+        "MEDNEXT_RUNS": str(trainings_folder()),
     }
     arguments = [str(worker_script()), "--parent", str(os.getpid())]
     return Command(program, arguments, environment)

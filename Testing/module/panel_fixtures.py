@@ -50,6 +50,7 @@ def private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keeps workers away from the user's own models and logs."""
     monkeypatch.setenv("MEDNEXT_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("MEDNEXT_LOGS", str(tmp_path / "logs"))
+    monkeypatch.setenv("MEDNEXT_RUNS", str(tmp_path / "trainings"))
     return tmp_path
 
 

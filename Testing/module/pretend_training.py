@@ -26,7 +26,7 @@ Say = Callable[[p.Reply], None]
 
 
 def directory() -> Path:
-    path = Path(os.environ["MEDNEXT_MODELS"]).parent / "trainings"
+    path = Path(os.environ["MEDNEXT_RUNS"])
     path.mkdir(mode=0o700, exist_ok=True)
     return path
 

@@ -17,7 +17,7 @@ import slicer
 from finetune_fixtures import *  # noqa: F403 - fixtures
 from finetune_fixtures import a_left_and_right, draw, epoch_of, idle, run_folders, train
 from panel_fixtures import *  # noqa: F403 - fixtures
-from panel_fixtures import a_head, settle, until
+from panel_fixtures import ROOT, a_head, settle, until
 
 
 @pytest.fixture
@@ -266,16 +266,11 @@ def parts(name: str) -> Any:
 def test_what_training_needs_is_installed_after_asking(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setenv("PRETEND_MISSING", "batchgeneratorsv2,scikit-image")
+    monkeypatch.setenv("PRETEND_MISSING", "batchgeneratorsv2,pandas")
     panel = request.getfixturevalue("a_training_panel")
     request.getfixturevalue("a_drawn_pair")
     ui, calls, asked = panel.ui, [], []
-    monkeypatch.setattr(parts("finetune_installation"), "_pip", lambda a: calls.append(read(a)))
-
-    def read(arguments: list[str]) -> list[str]:
-        if arguments[0] == "--constraint":
-            arguments = [*Path(arguments[1]).read_text().split(), *arguments[2:]]
-        return arguments
+    monkeypatch.setattr(parts("finetune_installation"), "_pip", calls.append)
 
     answer = [False]
 
@@ -288,18 +283,10 @@ def test_what_training_needs_is_installed_after_asking(
     ui.addPairsButton.click()
     ui.startButton.click()
     assert "nothing can be trained yet" in ui.trainStatus.text
-    assert calls == []
-    assert "batchgeneratorsv2" in asked[0]
-    answer[0] = True
-    monkeypatch.setenv("PRETEND_MISSING", "")
-    ui.startButton.click()
-    until(lambda: idle(ui))
-    assert ui.trainStatus.text.startswith("Done in "), ui.trainStatus.text
-    constrained, alone = calls
-    assert alone == ["--no-deps", "batchgeneratorsv2>=0.3,<0.4"]
-    assert constrained[-1] == "scikit-image>=0.22,<0.27"
-    names = [line.split("==")[0] for line in constrained if "==" in line]
-    assert {"numpy", "scipy", "SimpleITK", "requests", "torch"} <= set(names)
+    assert all(flag == "--no-deps" for flag, _requirement in calls)
+    wanted = [requirement for _flag, requirement in calls]
+    assert [one.split(">")[0] for one in wanted[-2:]] == ["pandas", "batchgeneratorsv2"]
+    assert not [one for one in wanted if one.startswith(("torch", "numpy", "scipy", "SimpleITK"))]
     assert len(asked) == 2
 
 
@@ -311,7 +298,22 @@ def test_offline_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("no route to host")
 
     monkeypatch.setattr(installation, "_pip", refuse)
-    what = installation.MissingTraining(("pandas>=2",), ())
+    what = installation.MissingTraining(("pandas>=2",))
     with pytest.raises(UserError, match="could not be installed") as raised:
         installation.install_training(what, lambda sentence: None)
     assert "pip download" in raised.value.hint
+
+
+def test_both_halves_need_the_same_for_training() -> None:
+    """The list is the engine's; the module must not import the engine to know it."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from MedNeXtSegLib.finetune_installation import MODULES, WITHOUT_DEPENDENCIES
+
+    file = ROOT / "Training" / "mednext_engine" / "training" / "requirements.py"
+    spec = spec_from_file_location("training_requirements", file)
+    engine = module_from_spec(spec)
+    spec.loader.exec_module(engine)
+    assert engine.WITHOUT_DEPENDENCIES == WITHOUT_DEPENDENCIES
+    for name, _versions in WITHOUT_DEPENDENCIES:
+        assert engine.MODULES[name] == MODULES.get(name, name)

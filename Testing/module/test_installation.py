@@ -137,11 +137,13 @@ def test_the_panel_asks_once_and_goes_on(
 
 def test_models_lie_where_the_engine_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     platformdirs = pytest.importorskip("platformdirs")
-    from MedNeXtSegLib.engine_location import models_folder
+    from MedNeXtSegLib.engine_location import models_folder, trainings_folder
 
     monkeypatch.delenv("MEDNEXT_MODELS", raising=False)
-    wanted = platformdirs.user_data_path("MedNeXtSeg", appauthor=False) / "models"
-    assert models_folder() == wanted
+    monkeypatch.delenv("MEDNEXT_RUNS", raising=False)
+    wanted = platformdirs.user_data_path("MedNeXtSeg", appauthor=False)
+    assert models_folder() == wanted / "models"
+    assert trainings_folder() == wanted / "finetuning"
     monkeypatch.setenv("MEDNEXT_MODELS", "/somewhere/models")
     assert models_folder() == Path("/somewhere/models")
 
