@@ -67,7 +67,7 @@ def remove_half_written(run_folder: Path) -> None:
 
 
 def _leave(job_folder: Path, state: str, message: str) -> None:
-    """Only where the run got as far as deciding; a full disk must not hide the first error."""
+    """Only of a run that got under way; a full disk must not hide the first error."""
     with contextlib.suppress(EngineError):
-        if read_state(job_folder):
+        if read_state(job_folder).get("state") == "running":
             write_state(job_folder, state=state, message=message)

@@ -157,7 +157,12 @@ class _Run:
         job = self.job
         remove_half_written(job.run_folder)
         state = read_state(job.folder) if resume else {}
-        if resume and can_take_up(state):
+        if state.get("state") == "finished":
+            raise InputError(
+                f"This run is finished; its model is '{state.get('model')}'.",
+                "Start it anew to train once more.",
+            )
+        if can_take_up(state):
             start = take_up(job, state, self.monitor)
         else:
             start = start_anew(job, part_of(self.monitor, 0.0, _LOOK))

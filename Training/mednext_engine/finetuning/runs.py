@@ -43,6 +43,7 @@ def runs_directory() -> Path:
         directory = platformdirs.user_data_path("MedNeXtSeg", appauthor=False) / "finetuning"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.chmod(0o700)  # also where something else has made it
     except OSError as error:
         raise OutputError(
             f"The folder {directory} cannot be made: {error.strerror or error}."

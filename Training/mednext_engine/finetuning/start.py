@@ -112,8 +112,8 @@ def take_up(job: Job, state: Mapping[str, Any], monitor: Monitor) -> Start:
 
 
 def can_take_up(state: Mapping[str, Any]) -> bool:
-    """Whether a run was begun, and not finished."""
-    return isinstance(state.get("decisions"), dict) and state.get("state") != "finished"
+    """Whether a run got as far as deciding."""
+    return isinstance(state.get("decisions"), dict)
 
 
 def before_json(before: Measured) -> dict[str, Any]:
