@@ -18,6 +18,8 @@ from job_fixtures import blocking, private_places, write_tiny_model, write_volum
 from mednext_engine.errors import ModelError, UnsupportedModelError
 from mednext_engine.inference import Options, segment_file
 from mednext_engine.inference.head import read_head
+from mednext_engine.jobs import protocol
+from mednext_engine.jobs.client import Worker
 from mednext_engine.models.folder import Model, open_model
 from mednext_engine.models.weights import parameters_from
 from mednext_engine.networks import MedNeXt
@@ -96,6 +98,30 @@ def test_every_option_without_torch(a_model, a_volume, tmp_path):
         precision="bfloat16", roi=None,
     )  # fmt: skip
     assert "torch" not in modules
+
+
+def test_worker_and_command_line_without_torch(a_model, a_volume, tmp_path):
+    pytest.importorskip("openvino")
+    environment = private_places(tmp_path) | blocking(tmp_path / "site", "torch")
+    with Worker(environment=environment) as worker:
+        worker.wait_ready()
+        request = protocol.Segment(
+            job="1", inputs=[str(a_volume)], output=str(tmp_path / "w.nii.gz"),
+            model=str(a_model.path),
+        )  # fmt: skip
+        answer = worker.ask(request, 300)
+    assert isinstance(answer, protocol.Result), answer
+    assert answer.value["backend"] == "openvino"
+    command = ["segment", str(a_volume), str(tmp_path / "c.nii.gz"), "--model", str(a_model.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mednext_engine.cli", *command],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(voxels(tmp_path / "c.nii.gz"), voxels(tmp_path / "w.nii.gz"))
 
 
 LAYOUTS = [
