@@ -97,3 +97,22 @@ def test_ctrl_c_says_how_to_go_on(root, places):
     assert process.returncode == exits.INTERRUPTED
     assert f"mednext finetune {places / 'runs' / 'Heads'} --resume" in said
     assert json.loads((places / "runs/Heads/run/run.json").read_text())["state"] == "interrupted"
+
+
+def test_two_processes_share_one_training(root, places):
+    """`torchrun` on a CPU: gloo. The first process makes the job, the model and all that is said."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command += ["2", "-m", "mednext_engine.cli", *arguments(root, "--batch", "2", "--json")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == exits.OK, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [line["type"] for line in lines].count("result") == 1
+    assert [line["epoch"] for line in lines if line["type"] == "epoch"] == [1, 2]
+    assert [p.name for p in (places / "models").iterdir()] == ["Heads"]
