@@ -283,6 +283,13 @@ def test_what_training_needs_is_installed_after_asking(
     ui.addPairsButton.click()
     ui.startButton.click()
     assert "nothing can be trained yet" in ui.trainStatus.text
+    assert calls == []
+    assert "batchgeneratorsv2" in asked[0]
+    answer[0] = True
+    monkeypatch.setenv("PRETEND_MISSING", "")
+    ui.startButton.click()
+    until(lambda: idle(ui))
+    assert ui.trainStatus.text.startswith("Done in "), ui.trainStatus.text
     assert all(flag == "--no-deps" for flag, _requirement in calls)
     wanted = [requirement for _flag, requirement in calls]
     assert [one.split(">")[0] for one in wanted[-2:]] == ["pandas", "batchgeneratorsv2"]
