@@ -100,7 +100,7 @@ def test_ctrl_c_says_how_to_go_on(root, places):
 
 
 def test_two_processes_share_one_training(root, places):
-    """`torchrun` on a CPU: gloo. The first process makes the job, the model and all that is said."""
+    """`torchrun` on a CPU: gloo. The first process makes the job and the model, and speaks."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command += ["2", "-m", "mednext_engine.cli", *arguments(root, "--batch", "2", "--json")]
     done = subprocess.run(
