@@ -39,7 +39,7 @@ class FinetuneInstallPanel:
         known = bool(self._segment.doctor)
         self._ui.installTrainingButton.visible = known and what.anything
         self._ui.installTrainingButton.toolTip = _("Install {names}, after asking once").format(
-            names=", ".join(what.packages)
+            names=", ".join(what.names())
         )
 
     def offer(self) -> bool:

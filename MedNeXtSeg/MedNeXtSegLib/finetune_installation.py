@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +17,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .errors import UserError
+from .installation import install_torch, missing
 
 WITHOUT_DEPENDENCIES = (
     ("six", ">=1.16,<2"),  # of python-dateutil
@@ -36,15 +38,20 @@ class MissingTraining:
     """Requirements that are not met ("pandas>=2.2.2,<4"), in the order of their installation."""
 
     packages: tuple[str, ...] = ()
+    torch: str = ""
 
     @property
     def anything(self) -> bool:
-        return bool(self.packages)
+        return bool(self.packages or self.torch)
+
+    def names(self) -> list[str]:
+        return [name for name in (self.torch, *self.packages) if name]
 
 
 def missing_training(doctor: Mapping[str, Any]) -> MissingTraining:
     """What training lacks in Slicer's Python: as the worker's report says, else as is found here
     (the worker runs in the same Python). Imports nothing."""
+    invalidate_caches()
     said = {str(package.get("name")): package for package in doctor.get("packages", [])}
 
     def lacks(name: str) -> bool:
@@ -57,7 +64,9 @@ def missing_training(doctor: Mapping[str, Any]) -> MissingTraining:
         for name, versions in WITHOUT_DEPENDENCIES
         if lacks(name) and (name not in OF_PANDAS or lacks("pandas"))
     ]
-    return MissingTraining(tuple(lacking))
+    # Segment may do without torch (OpenVINO); what was just installed the report knows not yet.
+    torch = "" if find_spec("torch") else missing(doctor).torch
+    return MissingTraining(tuple(lacking), torch)
 
 
 def training_question(what: MissingTraining) -> str:
@@ -66,7 +75,7 @@ def training_question(what: MissingTraining) -> str:
         "Training needs packages that are not in this Slicer yet:\n\n{names}\n\nThey are "
         "downloaded from the Python package index (about 30 MB) and installed into Slicer's own "
         "Python; no package that Slicer or PyTorch brought is replaced."
-    ).format(names="\n".join(f"  {name}" for name in what.packages))
+    ).format(names="\n".join(f"  {name}" for name in what.names()))
 
 
 def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
@@ -76,7 +85,9 @@ def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
     """
     if not what.anything:
         return
-    say(_("Installing {names}…").format(names=", ".join(what.packages)))
+    say(_("Installing {names}…").format(names=", ".join(what.names())))
+    if what.torch:
+        install_torch(what.torch)
     try:
         # One after the other and each without its dependencies: nothing else is touched.
         for requirement in what.packages:
@@ -84,7 +95,7 @@ def install_training(what: MissingTraining, say: Callable[[str], None]) -> None:
     except Exception as error:  # CalledProcessError, RuntimeError: see the log
         raise UserError(
             _("{what} could not be installed ({reason}).").format(
-                what=", ".join(what.packages), reason=error
+                what=", ".join(what.names()), reason=error
             ),
             _(
                 "Without a connection to the internet: download these packages on another computer "

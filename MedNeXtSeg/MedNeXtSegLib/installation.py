@@ -107,14 +107,15 @@ def install(what: Missing, accelerator: bool, say: Callable[[str], None]) -> Non
         )
     if what.torch:
         say(_("Installing PyTorch…"))
-        _install_torch(what.torch)
+        install_torch(what.torch)
     packages = [*what.packages, *([what.accelerator] if accelerator and what.accelerator else [])]
     if packages:
         say(_("Installing {names}…").format(names=", ".join(packages)))
         _pip_install(packages)
 
 
-def _install_torch(requirement: str) -> None:
+def install_torch(requirement: str) -> None:
+    """By the PyTorch extension. Raises UserError where that is missing, or fails."""
     try:
         import PyTorchUtils
     except ModuleNotFoundError:
