@@ -24,7 +24,8 @@ def array(parameter: Any) -> np.ndarray:
 
 
 def constant(value: Any, dtype: Any = np.float32) -> Node:
-    return ops.constant(np.asarray(value, dtype=dtype, order="C"))
+    """A constant; weights that are float32 already are not copied."""
+    return ops.constant(np.asarray(value, dtype=dtype, order="C"), shared_memory=True)
 
 
 def integers(values: Sequence[int]) -> Node:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .devices import Execution
     from .preprocess import Frame
 
+HALF_ABOVE = 2**27
+"""Bytes of a network's outputs above which they are handed on and averaged in half precision."""
+
 _FLOAT = 4
 _SLAB_BUFFERS = 12
 """Arrays of a slab's size that deciding keeps at once, in floats; mixed cells included."""

@@ -9,7 +9,7 @@ from ..models.folder import Model
 from ..monitor import Monitor
 from .decide import scheme_back
 from .devices import Execution, choose_execution, free_memory
-from .memory import estimate_peak
+from .memory import HALF_ABOVE, estimate_peak
 from .options import Options
 from .preprocess import Frame, make_frame
 from .resampling import Scheme
@@ -18,9 +18,6 @@ from .sliding import Windows
 
 if TYPE_CHECKING:
     from .images import Volume
-
-HALF_STORE_ABOVE = 2**27
-"""Bytes of the windows' mean above which it is kept in half precision."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def plan_attempts(model: Model, job: Job, execution: Execution) -> list[Attempt]
     stored = 4 * outputs * depth * plane[0] * plane[1]
     channels, plan = len(model.channel_names), model.plan
     job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, stored)
-    half = "float16" if stored > HALF_STORE_ABOVE else "float32"
+    half = "float16" if stored > HALF_ABOVE else "float32"
     limit = job.options.largest_memory or free_memory("cpu")
     if job.peak > limit and half == "float32":
         half = "float16"

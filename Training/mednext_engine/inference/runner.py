@@ -7,6 +7,7 @@ second when the monitor was cancelled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,8 +16,9 @@ import numpy as np
 
 from ..monitor import Monitor
 from ..networks.parameters import is_mednext
-from .arrays import Array, alike, clone, is_tensor, library
+from .arrays import Array, alike, cast, clone, is_tensor, library
 from .head import Head, read_head, take_off_head
+from .memory import HALF_ABOVE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +36,10 @@ class Runner(Protocol):
     outputs: int
 
     def run(self, tile: Array, monitor: Monitor) -> Array:
-        """(1, c, z, y, x) float32 on the execution's device -> (outputs, z, y, x) float32.
+        """(1, c, z, y, x) float32 on the execution's device -> (outputs, z, y, x).
 
-        The result may be overwritten by the next call. Raises Cancelled.
+        float32, or float16 where that is large (`memory.HALF_ABOVE`). The result may be
+        overwritten by the next call. Raises Cancelled.
         """
         ...
 
@@ -132,6 +135,8 @@ class OpenVINORunner:
         if execution.threads:
             settings["INFERENCE_NUM_THREADS"] = execution.threads
         graph = openvino_graph(network, channels, size)
+        if 4 * outputs * math.prod(size) > HALF_ABOVE:
+            graph = _with_half_outputs(graph)
         self._request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
         self._input = np.empty((1, channels, *size), np.float32)
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
@@ -146,6 +151,14 @@ class OpenVINORunner:
                     self._request.wait()
                 monitor.check()
         return alike(self._request.get_output_tensor().data[0], tile)
+
+
+def _with_half_outputs(graph: Any) -> Any:
+    from .openvino_runtime import ops, ov
+
+    largest = float(np.finfo(np.float16).max)
+    output = ops.clamp(graph.get_results()[0].input_value(0), -largest, largest)
+    return ov.Model([ops.convert(output, "f16")], graph.get_parameters(), "network")
 
 
 def openvino_graph(network: Any, channels: int, size: tuple[int, int, int]) -> Any:
@@ -175,7 +188,7 @@ def mirrored(
             return result
         # Cloned: the runner may use the same memory for its next result.
         if total is None:
-            total = clone(result)
+            total = clone(cast(result, "float32"))
         else:
             total += result
     if total is None:

@@ -129,7 +129,7 @@ def _blend(mean: Array, result: Array, share: Array) -> None:
         channel, start = piece
         planes = slice(start, start + _PLANES)
         into = mean[channel, planes]
-        change = result[channel, planes] - into
+        change = np.subtract(result[channel, planes], into, dtype=np.float32)
         change *= share[planes]
         into += change
 
