@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from engine_fixtures import KINDS
 
 from mednext_engine.errors import Cancelled
+from mednext_engine.inference import runner as runner_module
 from mednext_engine.inference.devices import Execution
-from mednext_engine.inference.runner import Runner, TorchRunner, make_runner
+from mednext_engine.inference.runner import Runner, TorchRunner, make_runner, mirrored
 from mednext_engine.monitor import Monitor
 from mednext_engine.networks.registry import build_network
 
@@ -95,6 +97,29 @@ def test_a_second_tile_does_not_change_with_the_first():
     again = runner.run(a_tile(), Monitor()).clone()
     assert not torch.equal(first, other)
     torch.testing.assert_close(first, again)
+
+
+def test_a_large_output_comes_in_half_precision(monkeypatch):
+    needs("openvino")
+    runner = make_runner(a_network("mednext", 3), SIZE, 2, 3, an_execution("openvino"))
+    exact = runner.run(a_tile().numpy(), Monitor()).copy()
+    assert exact.dtype == np.float32
+    monkeypatch.setattr(runner_module, "HALF_ABOVE", 4 * 3 * 32 * 16 * 48 - 1)
+    runner = make_runner(a_network("mednext", 3), SIZE, 2, 3, an_execution("openvino"))
+    half = runner.run(a_tile().numpy(), Monitor())
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, exact, rtol=1e-3, atol=1e-3)
+    both = mirrored(lambda t: runner.run(t, Monitor()), a_tile().numpy(), [(), (0,)])
+    assert both.dtype == np.float32  # a sum in half precision would lose digits
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_runner_that_rested_gives_the_same(backend):
+    needs(backend)
+    runner = make_runner(a_network("mednext", 3), SIZE, 2, 3, an_execution(backend))
+    before = runner.run(a_tile().numpy(), Monitor()).copy()
+    runner.rest()
+    np.testing.assert_array_equal(runner.run(a_tile().numpy(), Monitor()), before)
 
 
 def test_a_layer_that_openvino_does_not_know_runs_in_pytorch():

@@ -187,6 +187,8 @@ class Segmenter:
                         shape = (runner.outputs, *job.frame.plan_shape)
                         total = full(shape, 0, attempt.store_as, planes)
                     total[:, start : start + planes.shape[1]] += planes / len(runners)
+                if len(runners) > 1:  # or every fold would keep its working memory
+                    runner.rest()
         if job.verdict_key and attempt.execution.precision == "float32":
             with monitor.stage("Trying bfloat16", 0.94, 0.95):
                 self._try_bfloat16(job, attempt.execution, runners[0], data)

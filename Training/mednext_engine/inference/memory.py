@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..networks.registry import MEDNEXT
 from .decide import SLAB_VOXELS
 from .parallel import workers
 
@@ -53,7 +54,16 @@ def deciding_bytes(
 
 
 _PROGRAM = 450 * 2**20
-"""Python, torch and OpenVINO themselves."""
+"""Python, PyTorch and OpenVINO themselves."""
+_PROGRAM_WITHOUT_TORCH = 300 * 2**20
+"""The same for a MedNeXt that OpenVINO runs."""
+
+
+def finest_width(plan: Plan) -> int:
+    """Feature maps of the network's finest level, which its head sees."""
+    kwargs = plan.network_kwargs
+    widths = kwargs.get("features_per_stage") or kwargs.get("channels") or 32
+    return int(widths[0]) if isinstance(widths, (list, tuple)) else int(widths)
 
 
 def activation_bytes(plan: Plan, patch: Sequence[int], execution: Execution) -> int:
@@ -63,13 +73,14 @@ def activation_bytes(plan: Plan, patch: Sequence[int], execution: Execution) -> 
     channels) stands before and after its GELU, beside the block's input (2 C) and the skip. The
     OpenVINO graph cuts the hidden layer into slabs.
     """
-    kwargs = plan.network_kwargs
-    widths = kwargs.get("features_per_stage") or kwargs.get("channels") or 32
-    width = int(widths[0]) if isinstance(widths, (list, tuple)) else int(widths)
+    kwargs, width = plan.network_kwargs, finest_width(plan)
     expansion = kwargs.get("expansion", 1)
     ratio = int(expansion[-1]) if isinstance(expansion, (list, tuple)) else int(expansion)
-    maps = 6.0 if execution.backend == "openvino" else 4.5 + 4 * ratio
-    itemsize = 4 if execution.precision == "float32" else 2
+    exact = execution.precision == "float32"
+    maps = 4.5 + 4 * ratio
+    if execution.backend == "openvino":
+        maps = 6.0 if exact else 9.0  # some layers stay in float32
+    itemsize = 4 if exact else 2
     return int(math.prod(patch) * itemsize * width * maps)
 
 
@@ -89,4 +100,6 @@ def estimate_peak(
     running = activation_bytes(plan, patch, execution) + stored + math.prod(patch) * _FLOAT
     preparing = preprocessing_bytes(frame.shape_after_crop, grid, channels)
     deciding = deciding_bytes(grid, frame.shape_after_crop, image_shape) + stored
-    return _PROGRAM + max(preparing, image + running, image + deciding)
+    alone = execution.backend == "openvino" and plan.network_class == MEDNEXT
+    program = _PROGRAM_WITHOUT_TORCH if alone else _PROGRAM
+    return program + max(preparing, image + running, image + deciding)

@@ -9,7 +9,7 @@ from ..models.folder import Model
 from ..monitor import Monitor
 from .decide import scheme_back
 from .devices import Execution, choose_execution, free_memory
-from .memory import HALF_ABOVE, estimate_peak
+from .memory import HALF_ABOVE, estimate_peak, finest_width
 from .options import Options
 from .preprocess import Frame, make_frame
 from .resampling import Scheme
@@ -99,11 +99,14 @@ def plan_attempts(model: Model, job: Job, execution: Execution) -> list[Attempt]
     frame, patch = job.frame, job.windows.patch
     depth = max(patch[0], frame.plan_shape[0]) if job.maps or len(job.folds) > 1 else patch[0]
     plane = [max(n, p) for n, p in zip(frame.plan_shape[1:], patch[1:], strict=True)]
+    # With many labels it is features that are kept (`head.py`).
     outputs = model.labels.num_heads
+    outputs = outputs if job.needs_logits else min(outputs, finest_width(model.plan))
     stored = 4 * outputs * depth * plane[0] * plane[1]
     channels, plan = len(model.channel_names), model.plan
-    job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, stored)
     half = "float16" if stored > HALF_ABOVE else "float32"
+    kept = stored // 2 if half == "float16" else stored
+    job.peak = estimate_peak(job.volume.shape, frame, channels, plan, execution, kept)
     limit = job.options.largest_memory or free_memory("cpu")
     if job.peak > limit and half == "float32":
         half = "float16"

@@ -43,6 +43,10 @@ class Runner(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Gives memory back that is needed only while it runs."""
+        ...
+
 
 def make_runner(
     network: nn.Module | Any,
@@ -108,6 +112,9 @@ class TorchRunner:
             result = self._network(given.contiguous(memory_format=self._format))[0].float()
         return result if is_tensor(tile) else result.numpy()
 
+    def rest(self) -> None:
+        return None
+
 
 class OpenVINORunner:
     """A compiled OpenVINO graph on the CPU; a tile is waited for in short steps."""
@@ -137,9 +144,20 @@ class OpenVINORunner:
         graph = openvino_graph(network, channels, size)
         if 4 * outputs * math.prod(size) > HALF_ABOVE:
             graph = _with_half_outputs(graph)
-        self._request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
+        self._compiled = ov.Core().compile_model(graph, "CPU", settings)
         self._input = np.empty((1, channels, *size), np.float32)
+        self._begin()
+
+    def _begin(self) -> None:
+        from .openvino_runtime import ov
+
+        self._request = self._compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+
+    def rest(self) -> None:
+        del self._request  # with its output
+        self._compiled.release_memory()
+        self._begin()
 
     def run(self, tile: Array, monitor: Monitor) -> Array:
         self._input[...] = tile
