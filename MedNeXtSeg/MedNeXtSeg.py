@@ -84,6 +84,7 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         window = slicer.util.mainWindow()
         if window:
             self.quitGuard = QuitGuard(window, self.finetune.may_quit)
+            self.finetune.on_training = self.quitGuard.watch
         scene = slicer.vtkMRMLScene
         self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self._scene_loads)
@@ -104,7 +105,7 @@ class MedNeXtSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.removeObservers()
         if self.quitGuard is not None:
-            self.quitGuard.stop()
+            self.quitGuard.watch(False)
         for panel in (self.finetune, self.panel):
             if panel is not None:
                 panel.close()

@@ -41,6 +41,9 @@ class RunFolder(JobFolder):
             ) from error
         self.path = path
 
+    def advice(self) -> str:
+        return _("Free space, or remove earlier trainings from their list.")
+
 
 def export_steps(parameter: FinetuneParameter, folder: RunFolder) -> Iterator[Step]:
     """Writes the job folder; each step takes about as long as one volume or segment takes.
@@ -126,6 +129,9 @@ class _CaseFolder(JobFolder):
     def __init__(self, path: Path, run: RunFolder) -> None:
         self.path = path
         self._run = run
+
+    def advice(self) -> str:
+        return self._run.advice()
 
 
 def _kept_case(

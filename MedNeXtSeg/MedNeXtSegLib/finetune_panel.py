@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from mednext_engine.jobs import protocol as p
@@ -15,24 +15,21 @@ from . import finetune_job as j
 from .dialogs import Dialogs
 from .errors import UserError
 from .finetune_cases_panel import CasesPanel
-from .finetune_curves import Curves, show_chart_in_layout
-from .finetune_export import read_json
 from .finetune_install_panel import FinetuneInstallPanel
 from .finetune_job import FinetuneOutcome
-from .finetune_labels import BACKGROUND
 from .finetune_labels_panel import LabelsPanel
+from .finetune_live_panel import FinetuneLivePanel
 from .finetune_logic import FinetuneLogic, Run, name_of
 from .finetune_memory import cases_of_run, load_cases, save_cases
 from .finetune_options_panel import TrainOptionsPanel
 from .finetune_parameter import FinetuneParameter
-from .finetune_preview import PreviewSegmentation, preview_title
 from .finetune_report_panel import FinetuneReportPanel
 from .finetune_run_panel import FinetuneRunPanel
 from .finetune_runs_panel import RunsPanel
 from .guard import Guard
 from .segment_panel import SegmentPanel
 from .settings import SceneSettings
-from .worker_client import News, Reply
+from .worker_client import Reply
 
 
 class FinetunePanel:
@@ -46,6 +43,7 @@ class FinetunePanel:
         self._previous = ("", "")  # folder and model of the training that is gone on from
         self._made = ""  # the model that was just trained, until it is listed
         self._devices_asked = False
+        self.on_training: Callable[[bool], None] = lambda training: None
         self.guard = Guard(self._report)
         self.cases = CasesPanel(ui, self.guard)
         self.labels = LabelsPanel(ui, self.guard)
@@ -57,8 +55,7 @@ class FinetunePanel:
         self.install = FinetuneInstallPanel(
             ui, segment.install, context.client, dialogs, self.guard
         )
-        self.curves = Curves(context.scene, show_chart_in_layout)
-        self.preview = PreviewSegmentation(context.scene, slicer.modules.segmentations.logic())
+        self.live = FinetuneLivePanel(ui, context.scene, self._folder, self.report, self.guard)
         self._wire(ui)
         context.client.on_failed = self._report
         segment.log.training = context.client
@@ -72,7 +69,7 @@ class FinetunePanel:
         self.run.parameter = self.parameter
         self.run.blocked = self._blocked
         self.run.before_start = self.install.offer
-        self.run.callbacks = lambda: {"on_report": self._checked, "on_news": self._news}
+        self.run.callbacks = lambda: {"on_report": self._checked, "on_news": self.live.show}
         self.run.on_state = self._state
         self.run.on_end = self._ended
         self.runs.on_resume = self.resume
@@ -81,7 +78,6 @@ class FinetunePanel:
         self.install.say = self.run.say
         self._segment.on_models = self.guard(self._models_changed)
         self._segment.on_doctored = self.guard(self.install.update)
-        self.guard.connect(ui.curvesCheck, "toggled(bool)", self._show_curves)
         self.guard.connect(ui.tidyButton, "clicked()", self.tidy)
         self.guard.connect(ui.trainAgainButton, "clicked()", self.train_again)
         self.guard.connect(ui.advancedSection, "contentsCollapsed(bool)", self._advanced)
@@ -110,15 +106,14 @@ class FinetunePanel:
     def leave(self) -> None:
         """The scene closes; a training goes on without it."""
         self.pause()
-        self.curves.forget()
-        self.preview.forget()
+        self.live.forget()
 
     def close(self) -> None:
         """The module is reloaded or Slicer quits: a training stops and can be resumed."""
         self._settings = None
         self.guard.close()
         self._logic.close()
-        self._clear_scene()
+        self.live.clear()
 
     def may_quit(self) -> bool:
         """Asked when Slicer's window is closed."""
@@ -180,16 +175,20 @@ class FinetunePanel:
 
     def _state(self, state: str) -> None:
         idle = not self.run.running
+        self.on_training(self.run.training)
         for part in (self.cases, self.labels, self.options, self.runs):
             part.set_enabled(idle)
         if state == j.TRAINING:
-            folder = self._logic.job.folder if self._logic.job else None
-            self._clear_scene()
-            self.curves.begin(name_of(folder) if folder else self.options.name)
+            folder = self._folder()
+            self.live.begin(name_of(folder) if folder else self.options.name)
             self.report.begin_training()
             self._fold(True)
         elif state == j.EXPORTING:
             self.report.clear()
+
+    def _folder(self) -> Path | None:
+        """Of the training that runs, or that was the last."""
+        return self._logic.job.folder if self._logic.job else None
 
     def _fold(self, folded: bool) -> None:
         """While it trains, its progress is seen without scrolling; cases cannot change anyway."""
@@ -203,28 +202,6 @@ class FinetunePanel:
         }
         self.report.show_report(report, names)
 
-    def _news(self, news: News) -> None:
-        if isinstance(news, p.Epoch):
-            first = self.curves.empty
-            self.report.show_epoch(news)
-            self.curves.add(news.epoch, news.train_loss, news.validation_loss, news.dice)
-            if first and self._ui.curvesCheck.checked:
-                self.curves.show()
-        else:
-            self._show_preview(news)
-
-    def _show_preview(self, news: p.Preview) -> None:
-        folder = self._logic.job.folder if self._logic.job else None
-        if folder is None or not self._ui.previewCheck.checked:
-            return
-        ids = read_json(folder / "job.json").get("cases", [])
-        cases, labels = cases_of_run(folder)
-        volumes = {i: case.volume for i, case in zip(ids, cases, strict=False)}
-        volume = volumes.get(news.case)
-        if volume is not None:
-            rows = [row for row in labels if row.kind != BACKGROUND]
-            self.preview.show(Path(news.path), volume, rows, preview_title(volume, news.epoch))
-
     def _ended(self, outcome: FinetuneOutcome) -> None:
         if outcome.state == j.DONE:
             self.report.show_result(outcome.value)
@@ -234,7 +211,7 @@ class FinetunePanel:
             self._made = str(model.get("id") or "")
             self._segment.models_logic.refresh()
         elif outcome.state in (j.FAILED, j.CANCELLED):
-            self._clear_scene()
+            self.live.clear()
             self.report.hide_progress()
             self._fold(False)
         self.cases.drop_gone()  # the scene may have changed meanwhile
@@ -249,16 +226,6 @@ class FinetunePanel:
             case.kept_name = exported.title() if exported.from_scene else exported.kept_name
             case.kept = outcome.folder / "cases" / identifier
         self.labels.keep([replace(row) for row in self.labels.table.rows])
-
-    def _clear_scene(self) -> None:
-        self.curves.remove()
-        self.preview.remove()
-
-    def _show_curves(self, wanted: bool) -> None:
-        if wanted:
-            self.curves.show()
-        else:
-            self.curves.remove()
 
     def _advanced(self, collapsed: bool) -> None:
         if not collapsed and not self._devices_asked:
@@ -276,7 +243,7 @@ class FinetunePanel:
 
     def tidy(self) -> None:
         """Takes curves and preview out of the scene."""
-        self._clear_scene()
+        self.live.clear()
         self.run.say(_("Curves and preview were removed from the scene."))
 
     def resume(self, folder: str) -> None:

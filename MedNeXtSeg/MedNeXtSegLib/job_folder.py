@@ -45,11 +45,12 @@ class JobFolder:
                 _("The disk is full: the run needs {needed} in {folder}, {free} are free.").format(
                     needed=size_text(needed), folder=self.path.parent, free=size_text(free)
                 ),
-                _(
-                    "Free space, or choose another temporary folder in Slicer's application "
-                    "settings."
-                ),
+                self.advice(),
             )
+
+    def advice(self) -> str:
+        """What to do where the disk is full."""
+        return _("Free space, or choose another temporary folder in Slicer's application settings.")
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -18,15 +18,20 @@ class QuitGuard(qt.QObject):
     def __init__(self, window: Any, may_close: Callable[[], bool]) -> None:
         super().__init__()
         self._window, self._may_close = window, may_close
-        window.installEventFilter(self)
+        self._watching = False
+
+    def watch(self, wanted: bool) -> None:
+        """Looks at the window's events only while it is wanted: there are many of them."""
+        if wanted == self._watching or not self._window:
+            return
+        self._watching = wanted
+        if wanted:
+            self._window.installEventFilter(self)
+        else:
+            self._window.removeEventFilter(self)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         if event.type() != qt.QEvent.Close or self._may_close():
             return False
         event.ignore()
         return True
-
-    def stop(self) -> None:
-        self._may_close = lambda: True
-        if self._window:
-            self._window.removeEventFilter(self)

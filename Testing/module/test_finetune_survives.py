@@ -161,6 +161,7 @@ def test_closing_slicer_asks_in_mid_training(an_endless_training: Any) -> None:
     window = qt.QMainWindow()
     window.show()
     guard = QuitGuard(window, tab.may_quit)
+    guard.watch(True)
     assert not window.close()
     assert window.isVisible()
     assert "it can be resumed later" in asked[0]
@@ -171,7 +172,7 @@ def test_closing_slicer_asks_in_mid_training(an_endless_training: Any) -> None:
     window.show()
     assert window.close()
     assert len(asked) == 2  # without a training nothing is asked
-    guard.stop()
+    guard.watch(False)
 
 
 def test_two_trainings_at_once_are_refused(an_endless_training: Any) -> None:

@@ -156,7 +156,8 @@ class OpenVINORunner:
 
     def rest(self) -> None:
         del self._request  # with its output
-        self._compiled.release_memory()
+        if hasattr(self._compiled, "release_memory"):  # not in every version
+            self._compiled.release_memory()
         self._begin()
 
     def run(self, tile: Array, monitor: Monitor) -> Array:
