@@ -13,6 +13,7 @@ around them are linear:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -21,12 +22,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .layers import CHANNELS_LAST, GlobalResponseNorm, eager_on_cpu
+from .side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from .mednext import MedNeXtBlock
 
 SLAB_VALUES = 2**18
 """Hidden values at a time: four arrays of 1 MiB live at once."""
+MOST_PIECES = 16
+_SMALLEST_PIECE = 64  # voxels
 
 
 def applies(x: Tensor) -> bool:
@@ -84,16 +88,40 @@ def _wide(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def _pieces(voxels: int) -> list[slice]:
+    """Shares of the voxels, at most `MOST_PIECES`: by the size alone, so that sums repeat."""
+    count = min(MOST_PIECES, -(-voxels // _SMALLEST_PIECE))
+    step = -(-voxels // count)
+    return [slice(start, min(start + step, voxels)) for start in range(0, voxels, step)]
+
+
+def _slabs(piece: slice, hidden: int) -> Iterator[slice]:
+    step = max(1, SLAB_VALUES // hidden)
+    for start in range(piece.start, piece.stop, step):
+        yield slice(start, min(start + step, piece.stop))
+
+
+def _sum(parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    return torch.stack(list(parts)).sum(0, dtype=dtype)
+
+
 def _statistics(rows: Tensor, eps: float) -> _Statistics:
     # Sums of slabs in float32, added in float64: one sum over 10^6 values loses digits.
-    count, slabs = len(rows), rows.split(2**13)
-    wide = _wide(rows)
-    total = torch.stack([s.sum(0, dtype=wide) for s in slabs]).sum(0, dtype=torch.float64)
-    mean = total / count
+    count, wide = len(rows), _wide(rows)
+    pieces = _pieces(count)
+
+    def sums(piece: slice) -> Tensor:
+        return _sum([s.sum(0, dtype=wide) for s in rows[piece].split(2**13)], torch.float64)
+
+    mean = _sum(side_by_side(sums, pieces)) / count
     near = mean.to(rows.dtype)
     offset = mean - near
-    squares = torch.stack([(s - near).to(wide).square_().sum(0) for s in slabs])
-    variance = squares.sum(0, dtype=torch.float64) / count - offset.square()
+
+    def squares(piece: slice) -> Tensor:
+        slabs = rows[piece].split(2**13)
+        return _sum([(s - near).to(wide).square_().sum(0) for s in slabs], torch.float64)
+
+    variance = _sum(side_by_side(squares, pieces)) / count - offset.square()
     scale = torch.rsqrt(variance.clamp_min(0) + eps)
     return _Statistics(near, offset.to(wide), scale.to(wide), None)
 
@@ -112,84 +140,120 @@ def _response(gamma: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Tensor, 
     return response, mean, 1.0 + gamma * response
 
 
-def _step(hidden: int) -> int:
-    return max(1, SLAB_VALUES // hidden)
-
-
 def _forward_sample(
     w: _Weights, rows: Tensor, into: Tensor, eps: float, grn_eps: float
 ) -> _Statistics:
     s = _statistics(rows, eps)
-    dtype = rows.dtype
+    dtype, pieces = rows.dtype, _pieces(len(rows))
     weight, bias = (t.to(dtype) for t in _folded(w, s))
     out, out_bias = w.compress, w.compress_bias
-    slabs = rows.split(_step(len(weight)))
-    if w.gamma is not None and w.beta is not None:
+
+    def hidden(slab: slice) -> Tensor:
+        return F.gelu(F.linear(rows[slab] - s.near, weight, bias))
+
+    def squares(piece: slice) -> Tensor:
         total = torch.zeros(len(weight), dtype=torch.float64)
-        for slab in slabs:
-            hidden = F.gelu(F.linear(slab - s.near, weight, bias))
-            total += hidden.to(_wide(hidden)).square_().sum(0)
-        norm = total.sqrt().to(_wide(rows))
+        for slab in _slabs(piece, len(weight)):
+            values = hidden(slab)
+            total += values.to(_wide(values)).square_().sum(0)
+        return total
+
+    if w.gamma is not None and w.beta is not None:
+        norm = _sum(side_by_side(squares, pieces)).sqrt().to(_wide(rows))
         s = s._replace(norm=norm)
         scale = _response(w.gamma, norm, grn_eps)[2]
         out, out_bias = out * scale, out_bias + out @ w.beta
-    out, out_bias = out.to(dtype), out_bias.to(dtype)
-    for slab, target in zip(slabs, into.split(_step(len(weight))), strict=True):
-        hidden = F.gelu(F.linear(slab - s.near, weight, bias))
-        torch.addmm(out_bias, hidden, out.t(), out=target)
+    back, out_bias = out.to(dtype).t(), out_bias.to(dtype)
+
+    def write(piece: slice) -> None:
+        for slab in _slabs(piece, len(weight)):
+            torch.addmm(out_bias, hidden(slab), back, out=into[slab])
+
+    side_by_side(write, pieces)
     return s
+
+
+class _Response(NamedTuple):
+    """GRN in the backward pass, per hidden channel."""
+
+    scale: Tensor  # factor of the hidden value in the forward pass
+    along: Tensor  # factor of the hidden value in its own gradient
+    d_gamma: Tensor
+    d_beta: Tensor
+
+
+def _backward_response(
+    w: _Weights, norm: Tensor, outer: Tensor, total: Tensor, eps: float
+) -> _Response:
+    """`outer` (c_out, hidden) is the sum of gradient x hidden value, `total` that of gradients."""
+    assert w.gamma is not None  # noqa: S101 (for the type checker)
+    response, mean, scale = _response(w.gamma, norm, eps)
+    projection = (w.compress * outer).sum(0)
+    d_response = projection * w.gamma
+    shared = (d_response * response).mean()
+    # The gradient of ||g|| is g / ||g||; of an all-zero channel, zero as in autograd.
+    along = torch.where(norm > 0, (d_response - shared) / (mean * norm), 0.0)
+    return _Response(scale, along, projection * response, total @ w.compress)
 
 
 def _backward_sample(
     w: _Weights, rows: Tensor, s: _Statistics, grad: Tensor, into: Tensor, grn_eps: float
 ) -> list[Tensor | None]:
     """Writes the gradient of `rows` to `into`; returns those of the weights, in their order."""
-    dtype, step = rows.dtype, _step(len(w.expand))
+    dtype, wide, pieces = rows.dtype, _wide(rows), _pieces(len(rows))
     weight, bias = (t.to(dtype) for t in _folded(w, s))
     gain = w.norm_weight * s.scale
-    total = grad.sum(0, dtype=_wide(rows))  # of the result's gradient, (c_out,)
-    slabs, grads = rows.split(step), grad.split(step)
-    outer = torch.zeros_like(w.compress)  # (c_out, hidden)
-    scale = along = d_gamma = d_beta = None
-    if s.norm is not None and w.gamma is not None and w.beta is not None:
-        for slab, due in zip(slabs, grads, strict=True):
-            outer += due.t() @ F.gelu(F.linear(slab - s.near, weight, bias))
-        response, mean, scale = _response(w.gamma, s.norm, grn_eps)
-        projection = (w.compress * outer).sum(0)
-        d_response = projection * w.gamma
-        shared = (d_response * response).mean()
-        # The gradient of ||g|| is g / ||g||; of an all-zero channel, zero as in autograd.
-        along = torch.where(s.norm > 0, (d_response - shared) / (mean * s.norm), 0.0).to(dtype)
-        d_gamma, d_beta = projection * response, total @ w.compress
-    back = (w.compress if scale is None else w.compress * scale).to(dtype)
+    count = len(weight)
+
+    def outer_product(piece: slice) -> tuple[Tensor, Tensor]:
+        found = torch.zeros_like(w.compress)
+        for slab in _slabs(piece, count):
+            found += grad[slab].t() @ F.gelu(F.linear(rows[slab] - s.near, weight, bias))
+        return found, grad[piece].sum(0, dtype=wide)
+
+    parts = side_by_side(outer_product, pieces)
+    outer, total = (_sum(p) for p in zip(*parts, strict=True))  # (c_out, hidden), (c_out,)
+    grn = None
+    if s.norm is not None:
+        grn = _backward_response(w, s.norm, outer, total, grn_eps)
+    along = None if grn is None else grn.along.to(dtype)
+    back = (w.compress if grn is None else w.compress * grn.scale).to(dtype)
     narrow = (w.expand * gain).to(dtype)
-    inner = torch.zeros_like(w.expand)  # gradient of the expansion, against x - near
-    d_bias = torch.zeros_like(w.expand_bias)
-    for slab, due, target in zip(slabs, grads, into.split(step), strict=True):
-        near = slab - s.near
-        before = F.linear(near, weight, bias)
-        d_hidden = due @ back
-        if along is None or scale is None:
-            outer += due.t() @ F.gelu(before)
-        else:
-            d_hidden.addcmul_(F.gelu(before), along)
-        d_hidden = torch.ops.aten.gelu_backward(d_hidden, before)
-        inner += d_hidden.t() @ near
-        d_bias += d_hidden.sum(0, dtype=d_bias.dtype)
-        torch.mm(d_hidden, narrow, out=target)
+
+    def inward(piece: slice) -> tuple[Tensor, Tensor]:
+        found, d_bias = torch.zeros_like(w.expand), torch.zeros_like(w.expand_bias)
+        for slab in _slabs(piece, count):
+            near = rows[slab] - s.near
+            before = F.linear(near, weight, bias)
+            d_hidden = grad[slab] @ back
+            if along is not None:
+                d_hidden.addcmul_(F.gelu(before), along)
+            d_hidden = torch.ops.aten.gelu_backward(d_hidden, before)
+            found += d_hidden.t() @ near
+            d_bias += d_hidden.sum(0, dtype=wide)
+            torch.mm(d_hidden, narrow, out=into[slab])
+        return found, d_bias
+
+    parts = side_by_side(inward, pieces)
+    inner, d_bias = (_sum(p) for p in zip(*parts, strict=True))  # (hidden, c), (hidden,)
     # The norm: of dy = d_hidden W, sums over voxels of dy and of dy * deviation.
     d_norm_bias = d_bias @ w.expand
     inner -= torch.outer(d_bias, s.offset)
     product = (w.expand * inner).sum(0)
     slope = (-gain * s.scale.square() * product / len(rows)).to(dtype)
     constant = (-gain * d_norm_bias / len(rows) - slope * s.offset).to(dtype)
-    for slab, target in zip(slabs, into.split(step), strict=True):
-        target.addcmul_(slab - s.near, slope).add_(constant)
+
+    def correct(piece: slice) -> None:
+        for slab in _slabs(piece, count):
+            into[slab].addcmul_(rows[slab] - s.near, slope).add_(constant)
+
+    side_by_side(correct, pieces)
     d_expand = inner * gain + torch.outer(d_bias, w.norm_bias)
-    d_compress = outer
-    if scale is not None and w.beta is not None:
-        d_compress = outer * scale + torch.outer(total, w.beta)
-    return [product * s.scale, d_norm_bias, d_expand, d_bias, d_gamma, d_beta, d_compress, total]
+    first = [product * s.scale, d_norm_bias, d_expand, d_bias]
+    if grn is None or w.beta is None:
+        return [*first, None, None, outer, total]
+    d_compress = outer * grn.scale + torch.outer(total, w.beta)
+    return [*first, grn.d_gamma, grn.d_beta, d_compress, total]
 
 
 class _Branch(torch.autograd.Function):
