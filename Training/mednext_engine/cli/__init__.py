@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (see `exits`)."""
     # OpenVINO reports usage to its maker where it finds this package; without it, it uses a stub.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep: see the worker
     args = build_parser().parse_args(arguments)
     try:
         return int(args.run(args))

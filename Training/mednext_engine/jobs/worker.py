@@ -15,6 +15,9 @@ if not __package__:  # run as a script: Python put jobs/ first, where our names 
 
 # OpenVINO reports usage to its maker where it finds this package; without it, it uses a stub.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+# Threads that wait for each other sleep. By default they spin, which takes the cores away from
+# Slicer, and on a busy computer from the very threads that they wait for (three times the work).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main(arguments: "list[str] | None" = None) -> int:
