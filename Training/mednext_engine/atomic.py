@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_UNFINISHED: set[Path] = set()
+
+
+def remove_unfinished() -> None:
+    """Removes what this process is writing right now; for one that must end at once."""
+    for path in list(_UNFINISHED):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -21,8 +30,10 @@ def replacing(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """
     suffix = path.suffix if suffix is None else suffix
     temporary = path.parent / f".{os.getpid()}-{secrets.token_hex(8)}{suffix}"
+    _UNFINISHED.add(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
+        _UNFINISHED.discard(temporary)
         temporary.unlink(missing_ok=True)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..inference.options import Box, Options
     from ..models.folder import Model
 
+PATIENCE = 1.5
+"""Seconds that the running case gets to stop after Ctrl-C; a layer of a network takes longer."""
+
 EPILOG = """\
 one volume:
   mednext segment head.nii.gz labels.nii.gz
@@ -113,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _check_results(args, cases, batch)
     share = find_share(args.part) if batch else Share()
-    with Interrupt() as interrupt:
+    with Interrupt(PATIENCE) as interrupt:
         job = _prepare(args, model, display)
         if batch:
             return _run_batch(job, cases, share, args.overwrite, interrupt)
