@@ -83,6 +83,7 @@ def test_output_lies_exactly_where_the_image_lies(a_model, a_file, a_head, plain
         result.timings
     )
     assert result.peak_estimate > 0
+    assert result.device_reason
     assert [p.name for p in tmp_path.iterdir()] == ["labels.nrrd"]
 
 

@@ -15,7 +15,6 @@ from mednext_engine.inference.decide import decide_labels, scheme_back
 from mednext_engine.inference.images import Volume
 from mednext_engine.inference.orientation import reorientation
 from mednext_engine.inference.preprocess import (
-    expected_shape,
     make_frame,
     nonzero_box,
     preprocess,
@@ -204,11 +203,3 @@ def test_empty_images_and_wrong_channels_are_refused() -> None:
         preprocess(Volume(np.zeros((1, 4, 4, 4), np.float32), (1.0, 1.0, 1.0)), a_plan())
     with pytest.raises(InputError, match=r"expects 1 channels.*has 2"):
         preprocess(a_volume(2), a_plan())
-
-
-def test_the_expected_shape_is_that_of_an_uncropped_image() -> None:
-    plan = a_plan(transpose=(2, 0, 1))
-    found = expected_shape(
-        (10, 20, 30), (3.0, 2.0, 1.0), plan.spacing, plan.transpose_forward, plan.resample_data
-    )
-    assert found == (20, 30, 32)

@@ -90,8 +90,6 @@ def test_thick_slices_are_repeated() -> None:
 
 
 def test_estimates_of_memory_by_hand() -> None:
-    assert memory.logits_bytes((10, 10, 10), 30, 2) == 60_000
-    assert memory.reading_bytes((10, 10, 10), 2, 2) == 10_000
     # One channel before (1000) and after (8000), and three times the larger while resampling.
     assert memory.preprocessing_bytes((10, 10, 10), (20, 20, 20), 1) == 4 * (9_000 + 24_000)
     few = memory.deciding_bytes((10, 10, 10), (20, 20, 20), (20, 20, 20))

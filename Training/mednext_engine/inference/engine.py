@@ -46,6 +46,7 @@ class Result:
         notes: sentences for the person: what was chosen and why, what was stepped down.
         timings: seconds a stage.
         peak_estimate: bytes of memory the run was expected to need at most.
+        device_reason: why it was this device, a sentence.
     """
 
     labels: np.ndarray
@@ -57,6 +58,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     peak_estimate: int = 0
+    device_reason: str = ""
 
 
 class Segmenter:
@@ -155,7 +157,14 @@ class Segmenter:
         with monitor.stage("Finishing", 0.97, 0.98):
             maps = self._maps(job, planes)
             full = job.frame.restore(labels)
-        return Result(full, *maps, execution.device, backend, execution.precision)
+        return Result(
+            full,
+            *maps,
+            execution.device,
+            backend,
+            execution.precision,
+            device_reason=execution.reason,
+        )
 
     def _predict(
         self, job: Job, attempt: Attempt, runners: list[Runner], image: Preprocessed

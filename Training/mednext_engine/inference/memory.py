@@ -23,11 +23,6 @@ _SLAB_BUFFERS = 12
 """Arrays of a slab's size that deciding keeps at once, in floats; mixed cells included."""
 
 
-def reading_bytes(shape: Sequence[int], channels: int, bytes_per_voxel: int = 2) -> int:
-    """Peak while an image (z, y, x) is read: all channels in float32 and one as in the file."""
-    return math.prod(shape) * (channels * _FLOAT + bytes_per_voxel)
-
-
 def preprocessing_bytes(shape: Sequence[int], network_shape: Sequence[int], channels: int) -> int:
     """Peak while an image (z, y, x) becomes the network's input; the image itself counts.
 
@@ -38,11 +33,6 @@ def preprocessing_bytes(shape: Sequence[int], network_shape: Sequence[int], chan
     held = channels * (before + after)
     working = before if before == after and tuple(shape) == tuple(network_shape) else 3 * between
     return _FLOAT * (held + working)
-
-
-def logits_bytes(network_shape: Sequence[int], heads: int, bytes_per_value: int = 4) -> int:
-    """The logits of all heads at the network's grid."""
-    return math.prod(network_shape) * heads * bytes_per_value
 
 
 def deciding_bytes(

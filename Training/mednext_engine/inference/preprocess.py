@@ -15,7 +15,7 @@ from ..errors import InputError
 from .arrays import Array, empty, placed
 from .normalization import fill_holes, normalize
 from .orientation import Reorientation, reorientation
-from .resampling import ResamplingSpec, make_scheme, resample_volume, resampled_shape
+from .resampling import make_scheme, resample_volume, resampled_shape
 
 if TYPE_CHECKING:
     from ..models.plan import Plan
@@ -174,19 +174,3 @@ def _extent(hits: Any) -> slice:
 
 def _inside(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(fill_holes((image != 0).any(0)))
-
-
-def expected_shape(
-    shape: tuple[int, int, int],
-    spacing: tuple[float, float, float],
-    plan_spacing: tuple[float, float, float],
-    transpose_forward: tuple[int, int, int],
-    spec: ResamplingSpec,
-) -> tuple[int, int, int]:
-    """The largest network grid an image of `shape` and `spacing` (z, y, x; mm) can get.
-
-    For estimates before the image is read: the crop, which only makes it smaller, is unknown.
-    """
-    turned = [shape[axis] for axis in transpose_forward]
-    turned_spacing = [spacing[axis] for axis in transpose_forward]
-    return resampled_shape(turned, spec, turned_spacing, plan_spacing)

@@ -103,6 +103,7 @@ class Answers:
             "model": model.id,
             "loaded": loaded,
             "device": result.device,
+            "device_reason": result.device_reason,
             "backend": result.backend,
             "precision": result.precision,
             "notes": list(result.notes),

@@ -42,7 +42,8 @@ class LabelInfo(TypedDict, total=False):
 
 class SegmentValue(TypedDict, total=False):
     """Of `Segment`. `labels` are those the model can give, `present` the values found. `loaded`
-    says that the network had to be loaded for this job. `timings` are seconds a stage."""
+    says that the network had to be loaded for this job. `device_reason` says in a sentence why it
+    was this device. `timings` are seconds a stage."""
 
     output: str
     uncertainty_output: str | None
@@ -52,6 +53,7 @@ class SegmentValue(TypedDict, total=False):
     model: str
     loaded: bool
     device: str
+    device_reason: str
     backend: str
     precision: str
     notes: list[str]
