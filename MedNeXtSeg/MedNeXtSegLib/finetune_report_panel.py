@@ -20,7 +20,7 @@ class FinetuneReportPanel:
 
     def __init__(self, ui: Any, guard: Guard) -> None:
         self._ui = ui
-        self._best = ""
+        self._best = self._said = ""
         prepare_table(ui.resultsTable)
         self.clear()
 
@@ -69,7 +69,8 @@ class FinetuneReportPanel:
         return item
 
     def _estimate(self, report: Mapping[str, Any]) -> str:
-        lines = [str(report.get("validation") or "")]
+        self._said = " ".join(problem["message"] for problem in report.get("problems", []))
+        lines = self._unsaid([str(report.get("validation") or "")])
         estimate = report.get("estimate")
         if estimate:
             seconds = estimate.get("seconds")
@@ -90,6 +91,10 @@ class FinetuneReportPanel:
                 )
             )  # fmt: skip
         return " ".join(line for line in lines if line)
+
+    def _unsaid(self, sentences: list[str]) -> list[str]:
+        """Those that do not stand in the list of problems already."""
+        return [sentence for sentence in sentences if sentence not in self._said]
 
     # ---- in mid-run ------------------------------------------------------------------------------
 
@@ -143,7 +148,8 @@ class FinetuneReportPanel:
         table.visible = bool(rows)
         ui.factsLabel.text = self._best
         ui.factsLabel.visible = bool(self._best)
-        ui.heldOutLabel.text = str(value.get("held_out") or "")
+        notes = self._unsaid([str(note) for note in value.get("notes", [])])
+        ui.heldOutLabel.text = " ".join([str(value.get("held_out") or ""), *notes]).strip()
         ui.heldOutLabel.visible = bool(ui.heldOutLabel.text)
         ui.progressSection.visible = True
         ui.progressSection.collapsed = False

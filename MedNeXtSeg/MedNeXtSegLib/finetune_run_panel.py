@@ -187,7 +187,7 @@ def words_of(outcome: FinetuneOutcome) -> str:
     }.get(str(value.get("reason")), "")
     done = _("Done in {time}").format(time=time_text(value.get("seconds") or outcome.seconds))
     text = f"{done} ({why})." if why else f"{done}."
-    text += " " + _("{title} is chosen in the tab Segment.").format(
+    chosen = _("{title} is chosen in the tab Segment.").format(
         title=model.get("title") or model.get("id") or _("The new model")
     )
-    return " ".join([text, *[str(note) for note in value.get("notes", [])]])
+    return f"{text} {chosen}"

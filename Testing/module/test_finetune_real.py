@@ -18,6 +18,8 @@ pytestmark = pytest.mark.skipif(
     not any((ROOT / "Resources" / "Models").glob("*/plans.json")), reason="no embedded model here"
 )
 STEPS = 4
+SMALL = {"patch": [48, 48, 48], "batch": 1}
+"""No choice of the panel: a patch that takes a second, not ten, on a processor."""
 
 
 def blocks_on_some_slices(volume: Any) -> dict[str, np.ndarray]:
@@ -47,7 +49,9 @@ def _matrix(volume: Any) -> Any:
     return matrix
 
 
-def test_drawn_slices_become_a_model_that_segments(private_places: Path, a_panel: Any) -> None:
+def test_drawn_slices_become_a_model_that_segments(
+    private_places: Path, a_panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     widget = a_panel if hasattr(a_panel, "ui") else a_panel.self()
     ui, segment = widget.fineTuneUi, widget.ui
     until(lambda: segment.modelList.count > 0 and widget.finetune._logic.directory, 60)
@@ -60,9 +64,11 @@ def test_drawn_slices_become_a_model_that_segments(private_places: Path, a_panel
     ui.nameEdit.text = "Blocks"
     ui.presetCombo.currentIndex = 0
     ui.stepsSpin.value = STEPS
+    chosen = widget.finetune.options.options
+    monkeypatch.setattr(widget.finetune.options, "options", lambda: {**chosen(), **SMALL})
     started = time.monotonic()
     ui.startButton.click()
-    until(lambda: idle(ui), 300)
+    until(lambda: idle(ui), 600)
     print(f"from click to model: {time.monotonic() - started:.1f} s")
     problems = [ui.problemsList.item(row).text() for row in range(ui.problemsList.count)]
     print("\n".join([*problems, ui.estimateLabel.text, ui.trainStatus.text, ui.heldOutLabel.text]))
@@ -79,6 +85,6 @@ def test_drawn_slices_become_a_model_that_segments(private_places: Path, a_panel
     assert slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLTableNode") is None
     segment.qualityCombo.currentIndex = 0
     segment.runButton.click()
-    until(lambda: segment.runButton.text == "&Segment", 120)
+    until(lambda: segment.runButton.text == "&Segment", 300)
     assert segment.statusLabel.text.startswith("Done in "), segment.statusLabel.text
     assert_no_torch()
