@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mednext_engine.finetuning.presets import PRESETS, chosen_preset, patience, phases, warmup_steps
+from mednext_engine.finetuning.presets import (
+    PRESETS,
+    chosen_preset,
+    fresh_factor,
+    patience,
+    phases,
+    warmup_steps,
+)
 
 
 def test_a_long_run_has_the_warm_ups_of_the_papers_full_schedule():
@@ -27,7 +34,7 @@ def test_a_short_run_has_a_third_each():
 
 def test_the_whole_network_has_one_warm_up():
     (only,) = phases(7_500, "whole", "adamw")
-    assert (only.steps, only.warmup, only.trains) == (7_500, 2_500, "all")
+    assert (only.steps, only.warmup, only.trains) == (7_500, 341, "all")  # 1/22
 
 
 @pytest.mark.parametrize(
@@ -41,8 +48,17 @@ def test_the_whole_network_has_one_warm_up():
     ],
 )
 def test_peak_rates(transfer, optimizer, peak):
-    for phase in phases(1000, transfer, optimizer):
+    for phase in phases(37_500, transfer, optimizer):
         assert phase.peak == pytest.approx(peak)
+
+
+@pytest.mark.parametrize(
+    ("steps", "peak"), [(100, 1e-3), (3_750, 1e-3), (7_500, 5e-4), (37_500, 1e-4), (10**6, 1e-4)]
+)
+def test_in_fewer_steps_than_the_papers_the_rate_is_higher(steps, peak):
+    (only,) = phases(steps, "whole", "adamw")
+    assert only.peak == pytest.approx(peak)
+    assert fresh_factor(steps) * only.peak == pytest.approx(1e-3)  # heads: as from scratch
 
 
 def test_from_scratch_there_is_no_warm_up():
@@ -61,5 +77,5 @@ def test_presets_give_enough_points_for_a_curve():
     assert [p.steps // p.per_epoch for p in PRESETS.values()] == [20, 50, 150]
     assert chosen_preset("standard", 40).per_epoch == 4
     assert chosen_preset("quick", 3).per_epoch == 1
-    assert warmup_steps(37_500) == 1705  # 1/22
+    assert warmup_steps(37_500, "encoder") == 1705  # 1/22
     assert patience(37_500, 250) == 37

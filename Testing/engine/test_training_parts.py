@@ -6,14 +6,16 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-from training_fixtures import short_recipe, sphere_case, sphere_task
+from training_fixtures import short_recipe, sphere_case, sphere_task, tiny_network
 
 from mednext_engine.errors import DependencyError, ResourceError
 from mednext_engine.training import Control, EpochReport, SegmentationTask, train
 from mednext_engine.training import requirements as requirements_module
 from mednext_engine.training.curves import write_curves
 from mednext_engine.training.device import choose_device, choose_precision, out_of_memory
+from mednext_engine.training.distributed import Group
 from mednext_engine.training.segmentation import PatchSampler
+from mednext_engine.training.stepper import Stepper
 
 
 def test_naming_the_training_loads_no_torch():
@@ -158,3 +160,27 @@ def test_deep_supervision_weighs_outputs_by_hand():
     assert loss.item() == pytest.approx(2 / 3 * parts[0] + 1 / 3 * parts[1], abs=1e-6)
     loss.backward()
     assert outputs[2].grad is None
+
+
+def test_what_is_new_learns_at_a_rate_of_its_own(tmp_path):
+    recipe = short_recipe(optimizer="sgd", fresh=("decoder.heads.",), fresh_factor=10.0)
+    network = tiny_network()
+    stepper = Stepper(network, recipe, Group(torch.device("cpu")), lambda: None)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for group in stepper.optimizer.param_groups:
+        group["weight_decay"] = group["momentum"] = 0.0
+        group["nesterov"] = False
+    task = sphere_task(tmp_path)
+    batch = (torch.randn(1, 1, 16, 16, 16), torch.ones(1, 16, 16, 16, dtype=torch.int16))
+    stepper.step(task, batch, 1e-3, 1.0)
+    moved = {
+        name: float((p.detach() - before[name]).norm() / p.grad.norm())
+        for name, p in network.named_parameters()
+        if p.grad is not None and float(p.grad.norm()) > 1e-6
+    }
+    heads = [v for name, v in moved.items() if name.startswith("decoder.heads.")]
+    others = [v for name, v in moved.items() if not name.startswith("decoder.heads.")]
+    assert heads == pytest.approx([1e-2] * len(heads), rel=1e-3)
+    assert others == pytest.approx([1e-3] * len(others), rel=2e-2)

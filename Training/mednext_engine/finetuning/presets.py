@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 LONG_WARMUP = 12_500 / 275_000
 SHORT_WARMUP = 12_500 / 37_500
 SHORT_BELOW = 10_000
-"""Steps below which a run keeps the proportions of the paper's shortest schedule: with 1/22 the
-warm-up of a thousand steps would last 45, fewer than the second moments of AdamW take to settle."""
+"""Steps below which a new decoder is warmed up in the proportions of the paper's shortest schedule:
+it has all to learn, and with 1/22 of a thousand steps it would have 45."""
 FROM_SCRATCH = {"adamw": 1e-3, "sgd": 1e-2}
 """Peak rates from scratch: MedNeXt's (paper 001) and nnU-Net's own."""
 FINE_TUNING = 0.1  # of the rate from scratch: best in every row of paper 002, table 3
+FINE_TUNING_STEPS = 37_500
+"""The paper's shortest schedule (table 10). In fewer steps a tenth of the rate gets a network
+nowhere: the rate then rises as the steps become fewer, up to the rate from scratch."""
 EPOCHS_AT_LEAST = 10
 
 
@@ -48,10 +51,10 @@ def chosen_preset(name: str, steps: int | None = None) -> Preset:
     return Preset(steps, max(1, min(preset.per_epoch, steps // EPOCHS_AT_LEAST)))
 
 
-def warmup_steps(steps: int) -> int:
+def warmup_steps(steps: int, transfer: str) -> int:
     """Length of one warm-up in a run of `steps`."""
-    share = SHORT_WARMUP if steps < SHORT_BELOW else LONG_WARMUP
-    return max(1, round(steps * share))
+    short = transfer == "encoder" and steps < SHORT_BELOW
+    return max(1, round(steps * (SHORT_WARMUP if short else LONG_WARMUP)))
 
 
 def phases(steps: int, transfer: str, optimizer: str) -> tuple[Phase, ...]:
@@ -69,14 +72,24 @@ def phases(steps: int, transfer: str, optimizer: str) -> tuple[Phase, ...]:
     peak = FROM_SCRATCH[optimizer]
     if transfer == "scratch":
         return (Phase("From scratch", steps, warmup=0, peak=peak),)
-    peak *= FINE_TUNING
-    warmup = min(warmup_steps(steps), steps)
+    peak *= fine_tuning_factor(steps)
+    warmup = min(warmup_steps(steps, transfer), steps)
     if transfer == "whole" or steps < 2:
         return (Phase("Whole network", steps, warmup=warmup, peak=peak),)
     return (
         Phase("Decoder", warmup, warmup=warmup, peak=peak, poly=False, trains="decoder"),
         Phase("Whole network", steps - warmup, warmup=min(warmup, steps - warmup), peak=peak),
     )
+
+
+def fine_tuning_factor(steps: int) -> float:
+    """The peak rate of a fine-tuning, as a share of the rate from scratch."""
+    return min(1.0, FINE_TUNING * max(1.0, FINE_TUNING_STEPS / steps))
+
+
+def fresh_factor(steps: int) -> float:
+    """How much faster what is new (the heads) learns than the rest: at the rate from scratch."""
+    return 1.0 / fine_tuning_factor(steps)
 
 
 def patience(steps: int, per_epoch: int) -> int:

@@ -16,7 +16,7 @@ from .job import Job
 from .label_matching import LabelPlan, match_labels
 from .plan import Grid, choose_grid
 from .preparation import prepared_bytes
-from .presets import chosen_preset, patience, phases
+from .presets import chosen_preset, fresh_factor, patience, phases
 from .problems import ERROR, Problem
 from .runs import read_state
 
@@ -157,6 +157,7 @@ def _sized(
     from ..networks.registry import MEDNEXT
     from ..training.memory import choose_patch, seconds_per_step, training_bytes
     from ..training.recipe import Recipe
+    from .transfer import HEADS
 
     options, plan = job.options, grid.plan
     optimizer: Optimizer = "adamw" if plan.network_class == MEDNEXT else "sgd"
@@ -190,6 +191,8 @@ def _sized(
         batch_size=batch,
         steps_per_epoch=preset.per_epoch,
         optimizer=optimizer,
+        fresh=HEADS if transfer != "scratch" else (),
+        fresh_factor=fresh_factor(preset.steps),
         masked_channels=tuple(i for i, m in enumerate(plan.use_mask_for_norm) if m),
         precision=precision,
         checkpointing=checkpointing,

@@ -30,6 +30,7 @@ NEW_ROW_STD = 0.01
 _HEADS = {"decoder.heads.": 1, "decoder.seg_layers.": 0}
 """Where heads are, and along which axis of their weights the classes lie: MedNeXt's are transposed
 convolutions, nnU-Net's U-Nets have plain ones."""
+HEADS = tuple(_HEADS)
 _ENCODER = ("encoder.", "decoder.encoder.")  # nnU-Net's decoders hold their encoder too
 
 

@@ -47,6 +47,8 @@ class Recipe:
         batch_size: patches a step, over all processes together (as in nnU-Net).
         steps_per_epoch: steps between two validations.
         phases: one after the other.
+        fresh: beginnings of the names of parameters that start anew in a network that was trained;
+            their rate is `fresh_factor` times that of the phase.
         weight_decay, momentum: nnU-Net's; momentum (Nesterov) of SGD only.
         gradient_clip: largest norm of all gradients together.
         mirror_axes: spatial axes (0 to 2) along which patches may be mirrored.
@@ -67,6 +69,8 @@ class Recipe:
     batch_size: int = 2
     steps_per_epoch: int = 250
     optimizer: Optimizer = "adamw"
+    fresh: tuple[str, ...] = ()
+    fresh_factor: float = 1.0
     weight_decay: float = 3e-5
     momentum: float = 0.99
     gradient_clip: float = 12.0

@@ -64,7 +64,7 @@ class Stepper:
         """
         self.network.train()
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
+            parameters["lr"] = rate * parameters["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         with self._checked():
             batch = self._moved(batch)
@@ -156,18 +156,20 @@ class Stepper:
 def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     """One optimiser for all phases: what is frozen has no gradient, and is left alone."""
     fused = device.type in ("cpu", "cuda")
+    rate = recipe.phases[0].peak
+    known, fresh = [], []
+    for name, parameter in network.named_parameters():
+        (fresh if recipe.fresh and name.startswith(recipe.fresh) else known).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": known, "factor": 1.0}]
+    if fresh:
+        groups.append({"params": fresh, "factor": recipe.fresh_factor})
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
-            lr=recipe.phases[0].peak,
+            groups,
+            lr=rate,
             momentum=recipe.momentum,
             nesterov=True,
             weight_decay=recipe.weight_decay,
             fused=fused,
         )
-    return torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.phases[0].peak,
-        weight_decay=recipe.weight_decay,
-        fused=fused,
-    )
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.weight_decay, fused=fused)
