@@ -3,8 +3,9 @@
     python Testing/module/tools/render_finetune.py [STEPS]
 
 Both thalami are drawn roughly on every fourth axial slice of the sample head and trained for a few
-steps (120 unless said) on small patches, which a processor does in minutes. The tab is the module's own under the tests' stand-in for Slicer, as in
-render_panel.py; the curves are drawn there from the table that the module fills.
+steps (120 unless said) on small patches, which a processor does in minutes. The tab is the module's
+own under the tests' stand-in for Slicer, as in render_panel.py; the curves are drawn there from the
+table that the module fills.
 """
 
 from __future__ import annotations
