@@ -157,7 +157,8 @@ def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torc
     """One optimiser for all phases: what is frozen has no gradient, and is left alone."""
     fused = device.type in ("cpu", "cuda")
     rate = recipe.phases[0].peak
-    known, fresh = [], []
+    known: list[nn.Parameter] = []
+    fresh: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (fresh if recipe.fresh and name.startswith(recipe.fresh) else known).append(parameter)
     groups: list[dict[str, Any]] = [{"params": known, "factor": 1.0}]
