@@ -19,7 +19,7 @@ class FinetuneReportPanel:
     """The list of problems, the estimate, the facts in mid-run and the table of results."""
 
     def __init__(self, ui: Any, guard: Guard) -> None:
-        self._ui = ui
+        self._ui, self._guard = ui, guard
         self._best = self._said = ""
         prepare_table(ui.resultsTable)
         self.clear()
@@ -51,9 +51,12 @@ class FinetuneReportPanel:
         if not problems:
             ui.problemsList.addItem(_("Nothing is wrong with cases and labels."))
         ui.problemsList.visible = True
-        fit_list(ui.problemsList, most=170)
+        qt.QTimer.singleShot(0, self._guard(self._fit))  # its width is known when it is shown
         ui.estimateLabel.text = self._estimate(report)
         ui.estimateLabel.visible = bool(ui.estimateLabel.text)
+
+    def _fit(self) -> None:
+        fit_list(self._ui.problemsList, most=200)
 
     def _item(self, problem: Mapping[str, Any], names: Mapping[str, str]) -> Any:
         word, icon = {

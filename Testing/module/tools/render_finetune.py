@@ -3,7 +3,7 @@
     python Testing/module/tools/render_finetune.py [STEPS]
 
 Both thalami are drawn roughly on every fourth axial slice of the sample head and trained for a few
-steps (120 unless said) on small patches, which a processor does in minutes. The tab is the module's
+steps (40 unless said) on small patches, which a processor does in minutes. The tab is the module's
 own under the tests' stand-in for Slicer, as in render_panel.py; the curves are drawn there from the
 table that the module fills.
 """
@@ -25,7 +25,7 @@ RADII = (8, 13, 9)
 
 
 def main() -> None:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 120
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     with tempfile.TemporaryDirectory() as private:
         for name in ("MODELS", "LOGS", "RUNS"):
             os.environ[f"MEDNEXT_{name}"] = str(Path(private) / name.lower())
@@ -75,7 +75,7 @@ def render(folder: Path, steps: int) -> None:
     picture("idle")
     ui.stepsSpin.value = steps
     chosen = widget.finetune.options.options
-    widget.finetune.options.options = lambda: {**chosen(), "patch": [64, 64, 64], "batch": 1}
+    widget.finetune.options.options = lambda: {**chosen(), "patch": [48, 48, 48], "batch": 1}
     ui.checkButton.click()
     until(lambda: idle(ui), 1200)
     picture("checked")
