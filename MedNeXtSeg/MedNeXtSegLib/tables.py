@@ -28,5 +28,6 @@ def fit_table(table: Any, most_rows: int) -> None:
 def fit_list(items: Any, most: int) -> None:
     """As high as its lines need, up to `most` pixels; then it scrolls."""
     items.doItemsLayout()  # wrapped lines know their height after that
-    needed = sum(items.sizeHintForRow(row) for row in range(items.count)) + FRAME
+    rows = range(items.count)
+    needed = sum(items.visualItemRect(items.item(row)).height() for row in rows) + FRAME
     items.minimumHeight = items.maximumHeight = max(24, min(most, needed))
