@@ -66,9 +66,11 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def run_side(side: str, timeout: float = 3600.0, **arguments: Any) -> Measured:
-    """One side (`one_side.py`) in a fresh process. Raises RuntimeError when it fails."""
-    script = Path(__file__).with_name("one_side.py")
+def run_side(
+    side: str, timeout: float = 3600.0, sides: str = "one_side.py", **arguments: Any
+) -> Measured:
+    """One side (of the script `sides`) in a fresh process. Raises RuntimeError when it fails."""
+    script = Path(__file__).with_name(sides)
     engine = str(Path(__file__).resolve().parents[2] / "Training")
     paths = os.pathsep.join(p for p in (engine, os.environ.get("PYTHONPATH", "")) if p)
     before, start = _children_cpu(), time.perf_counter()

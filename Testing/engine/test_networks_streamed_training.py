@@ -15,8 +15,9 @@ from mednext_engine.networks.mednext import MedNeXt, MedNeXtBlock
 
 @pytest.fixture(autouse=True)
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several slabs, the last of them shorter, in small examples too."""
+    """Several pieces of several slabs, the last of them shorter, in small examples too."""
     monkeypatch.setattr(streamed_training, "SLAB_VALUES", 700)
+    monkeypatch.setattr(streamed_training, "_SMALLEST_PIECE", 64)
 
 
 def make_block(grn: bool, dtype: torch.dtype = torch.float64) -> MedNeXtBlock:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SLAB_VALUES = 2**18
 """Hidden values at a time: four arrays of 1 MiB live at once."""
 MOST_PIECES = 16
-_SMALLEST_PIECE = 64  # voxels
+_SMALLEST_PIECE = 1024  # voxels
 
 
 def applies(x: Tensor) -> bool:
