@@ -61,6 +61,29 @@ def test_what_is_dropped_becomes_background():
     assert rows.sources == ((0, 2), (1,), ())
 
 
+def test_background_starts_anew_where_no_structure_is_kept():
+    plan = LabelPlan(("tumour", "oedema"), (0, None, None), ("bright", "dark"), ())
+    assert head_rows(plan, ("background", "bright", "dark")).sources == ((), (), ())
+
+
+@torch.no_grad()
+def test_new_rows_start_as_likely_as_their_class_is(a_base):
+    kwargs = dict(a_base.plan.network_kwargs)
+    shares = (0.9, 0.1 - 1e-9, 1e-9)
+    fresh = initial_network(MEDNEXT, kwargs, ("T1",), 3, shares=shares)
+    for head in fresh.decoder.heads:
+        torch.testing.assert_close(head.bias.exp(), torch.tensor([0.9, 0.1, 1e-4]))
+    rows = HeadRows(((0,), (2,), ()))
+    kept = (
+        initial_network(MEDNEXT, kwargs, ("T1",), 3, base=a_base, rows=rows, shares=shares)
+        .decoder.heads[0]
+        .bias
+    )
+    old = a_base.weights("0")["decoder.heads.0.bias"]
+    torch.testing.assert_close(kept[:2], old[[0, 2]])
+    assert float(kept[2].exp()) == pytest.approx(1e-4)
+
+
 @torch.no_grad()
 def test_the_background_row_is_the_mean_of_what_means_background_now(a_base):
     network = start(a_base, HeadRows(((0, 2), (1,))))

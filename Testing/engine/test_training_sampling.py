@@ -3,7 +3,7 @@ import pytest
 from training_fixtures import sphere_case, stored_case
 
 from mednext_engine.errors import InputError
-from mednext_engine.training.cases import MOST_LOCATIONS, find_locations
+from mednext_engine.training.cases import MOST_LOCATIONS, class_shares, find_locations
 from mednext_engine.training.sampling import cut, draw_corner, wants_foreground
 from mednext_engine.training.validation import Counts, choose_windows
 
@@ -140,3 +140,10 @@ def test_dice_is_taken_over_all_windows_together():
     counts.add(torch.cat([no, yes, no]), torch.cat([yes, no, no]))
     # Class 0: one hit, one predicted, two true. Class 1 is not there, class 2 neither.
     assert counts.dice() == [pytest.approx(2 / 3), None, None]
+
+
+def test_shares_are_of_annotated_voxels_only(tmp_path):
+    labels = np.full((2, 2, 3), -1, np.int16)
+    labels[0] = [[0, 0, 0], [1, 1, 2]]
+    case = stored_case(tmp_path, "a", np.zeros((1, 2, 2, 3), np.float32), labels)
+    assert class_shares([case, case], 4) == pytest.approx((3 / 6, 2 / 6, 1 / 6, 0))

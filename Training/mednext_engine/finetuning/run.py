@@ -224,7 +224,7 @@ class _Run:
         control = Control(part, self.stop, on_epoch=self._after_epoch(start))
         with part.stage("Training", 0.0, 1.0):
             outcome = train(
-                _network(job, start),
+                _network(job, start, prepared),
                 task,
                 decisions.recipe,
                 job.run_folder,
@@ -324,8 +324,9 @@ class _Run:
         return found, pictures
 
 
-def _network(job: Job, start: Start) -> Any:
+def _network(job: Job, start: Start, prepared: Prepared) -> Any:
     """The network that training starts with; a resumed one gets its weights from the loop."""
+    from ..training.cases import class_shares
     from .transfer import head_rows, initial_network
 
     decisions = start.decisions
@@ -340,6 +341,7 @@ def _network(job: Job, start: Start) -> Any:
         base=base,
         rows=rows,
         encoder_only=decisions.transfer == "encoder",
+        shares=class_shares(prepared.train, decisions.label_plan.num_classes),
         seed=decisions.recipe.seed,
     )
 

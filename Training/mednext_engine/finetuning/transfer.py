@@ -9,6 +9,7 @@ networks of equal heads; then head and stem are adapted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ _HEADS = {"decoder.heads.": 1, "decoder.seg_layers.": 0}
 """Where heads are, and along which axis of their weights the classes lie: MedNeXt's are transposed
 convolutions, nnU-Net's U-Nets have plain ones."""
 HEADS = tuple(_HEADS)
+RAREST = 1e-4  # share of voxels below which a class starts no less likely
 _ENCODER = ("encoder.", "decoder.encoder.")  # nnU-Net's decoders hold their encoder too
 
 
@@ -46,7 +48,11 @@ def head_rows(label_plan: LabelPlan, base_names: Sequence[str]) -> HeadRows:
 
     What the base told apart and the new model does not is background now. So the background row
     becomes the mean of all rows that mean background: it forgets that such places were none.
+    Where no structure is kept, it starts anew as they do: large trained weights beside small new
+    ones would decide every voxel, and take longer to unlearn than to learn.
     """
+    if all(row is None for row in label_plan.base_rows[1:]):
+        return HeadRows(((),) * label_plan.num_classes)
     sources: list[tuple[int, ...]] = [() if r is None else (r,) for r in label_plan.base_rows]
     if sources[0]:
         dropped = [base_names.index(name) for name in label_plan.dropped if name in base_names]
@@ -63,6 +69,7 @@ def initial_network(
     base: Model | None = None,
     rows: HeadRows | None = None,
     encoder_only: bool = False,
+    shares: Sequence[float] | None = None,
     seed: int = 0,
 ) -> nn.Module:
     """The network to train, on the CPU in fp32, with heads for deep supervision.
@@ -74,6 +81,8 @@ def initial_network(
         base: the model to start from; its first fold is taken. None: from scratch.
         rows: needed with a base.
         encoder_only: the decoder starts anew, heads of known classes included.
+        shares: of the annotated voxels, a class each. New rows start as likely as that, so that the
+            first steps are not spent on learning that most voxels are background.
         seed: of what is new.
 
     Raises:
@@ -96,7 +105,23 @@ def initial_network(
                         _fill_channels(new, weights[key], order)
                     else:
                         _adapt(key, new, weights.get(key), rows or HeadRows(()))
+        if shares is not None:
+            kept = HeadRows(()) if base is None or encoder_only else rows or HeadRows(())
+            _start_as_likely_as(network, shares, kept)
     return network.train()
+
+
+def _start_as_likely_as(network: nn.Module, shares: Sequence[float], kept: HeadRows) -> None:
+    """Sets the biases of new rows of all heads to the logarithm of their class's share."""
+    logits = torch.tensor([math.log(max(share, RAREST)) for share in shares])
+    for row, sources in enumerate(kept.sources):
+        if sources:
+            logits[row] = math.nan
+    for name, parameter in network.named_parameters():
+        if name.startswith(HEADS) and parameter.ndim == 1:
+            new = torch.isfinite(logits)
+            with torch.no_grad():
+                parameter[new] = logits[new]
 
 
 def _base_weights(base: Model, network_class: str, kwargs: Mapping[str, Any]) -> dict[str, Tensor]:

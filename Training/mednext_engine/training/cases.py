@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,3 +147,17 @@ def _write_locations(kept: Path, labels: Path, found: Locations) -> None:
             np.savez(temporary, **arrays)
     except OSError:
         return  # a full disk or a read-only folder costs a little time at the next start only
+
+
+def class_shares(cases: Sequence[TrainingCase], num_classes: int) -> tuple[float, ...]:
+    """Of all annotated voxels of the cases, the share of each class, background first.
+
+    Raises:
+        InputError: a case cannot be read.
+    """
+    counts = np.zeros(num_classes)
+    for case in cases:
+        labels = case.open()[1]
+        for plane in labels:  # one at a time: the file is mapped, not read
+            counts += np.bincount(plane[plane >= 0], minlength=num_classes)[:num_classes]
+    return tuple(float(share) for share in counts / max(counts.sum(), 1))
