@@ -112,8 +112,9 @@ def test_a_folder_without_a_model_is_told(a_real_panel: Any, tmp_path: Path) -> 
     folder = tmp_path / "Photos"
     folder.mkdir()
     panel.manage.dialogs = SimpleNamespace(folder=lambda title: str(folder))
+    ui.manageSection.collapsed = False
     ui.importFolderButton.click()
-    until(lambda: ui.manageProgress.isHidden() and not ui.manageStatus.text.endswith("…"), 90)
+    until(lambda: ui.manageProgress.isHidden() and not panel.models_logic.changing, 90)
     assert "Photos" in ui.manageStatus.text
     assert ui.modelList.count == 1
 
