@@ -18,8 +18,12 @@ Writes `results/propagation.md` with a picture and the curves of the training.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -86,13 +90,22 @@ def nearest_slice(labels: np.ndarray) -> np.ndarray:
 
 
 def contour_interpolation(labels: np.ndarray) -> np.ndarray | None:
-    """Morphological contour interpolation between the labelled slices, or None without ITK."""
-    try:
-        import itk
-    except ImportError:
+    """Morphological contour interpolation between the labelled slices, or None without ITK.
+
+    In a process of its own: ITK and PyTorch do not end well together.
+    """
+    if importlib.util.find_spec("itk") is None:
         return None
-    image = itk.image_from_array(sparse(labels))
-    return itk.array_from_image(itk.morphological_contour_interpolator(image, axis=2))
+    code = (
+        "import itk, numpy, sys; image = itk.image_from_array(numpy.load(sys.argv[1])); "
+        "found = itk.morphological_contour_interpolator(image, axis=2); "
+        "numpy.save(sys.argv[1], itk.array_from_image(found))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.npy"
+        np.save(path, sparse(labels))
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        return np.load(path)
 
 
 def make_job(folder: Path, labels: np.ndarray, transfer: str, steps: int, patch: int) -> Job:
@@ -121,6 +134,7 @@ def make_job(folder: Path, labels: np.ndarray, transfer: str, steps: int, patch:
                 case / "labels.nrrd",
                 values,
                 annotated=slices,
+                use="train",  # nothing is held out: all labels are for the slices in between
             ),
         ),
         options=JobOptions(
