@@ -38,7 +38,7 @@ from .openvino_runtime import ops, ov
 
 LARGEST_HIDDEN_BYTES = 640 * 2**20
 """A hidden layer above this is computed in slabs of `SLAB_BYTES`."""
-LARGEST_GRN_BYTES = 96 * 2**20
+LARGEST_GRN_BYTES = 256 * 2**20
 """The same with GRN, which would hold the layer twice, before and after it."""
 SLAB_BYTES = 160 * 2**20
 LARGEST_UPSAMPLED_BYTES = 160 * 2**20
