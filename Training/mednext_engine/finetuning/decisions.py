@@ -135,7 +135,7 @@ def from_json(content: Mapping[str, Any]) -> Decisions:
         (configuration,) = plans["configurations"]
         recipe = dict(content["recipe"])
         recipe["phases"] = tuple(Phase(**one) for one in recipe["phases"])
-        for name in ("patch_size", "mirror_axes", "masked_channels"):
+        for name in ("patch_size", "mirror_axes", "masked_channels", "fresh"):
             recipe[name] = tuple(recipe[name])
         rest = {
             name: content[name]
