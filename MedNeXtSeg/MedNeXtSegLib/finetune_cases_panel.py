@@ -14,6 +14,7 @@ from .finetune_cases import ANNOTATED, AXES, BOX, EVERYTHING, PAINTED, SLICES, U
 from .finetune_pairs import current_pair, scene_pairs, volume_of
 from .guard import Guard
 from .tables import fit_table, prepare_table
+from .volume_selector import labelled_selector
 
 
 def annotated_words() -> dict[str, str]:
@@ -147,21 +148,10 @@ class CasesPanel:
         self._show(self.row)
 
     def _make_row(self, index: int, name: str) -> tuple[Any, Any]:
-        title = _("Volume") if len(self._channels) == 1 else name
-        label = qt.QLabel(_("{channel}:").format(channel=title))
-        selector = slicer.qMRMLNodeComboBox()
-        selector.objectName = f"caseVolumeSelector{index}"
-        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        selector.showChildNodeTypes = False
-        selector.noneEnabled = True
-        selector.noneDisplay = _("Pick a volume")
-        selector.addEnabled = False
-        selector.removeEnabled = False
+        only = len(self._channels) == 1
+        label, selector = labelled_selector(name, only, f"caseVolumeSelector{index}")
         selector.toolTip = _("The case's volume for channel {channel}").format(channel=name)
         selector.accessibleName = _("Volume of the case for channel {channel}").format(channel=name)
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
-        label.setBuddy(selector)
-        selector.setMRMLScene(slicer.mrmlScene)
         self._ui.caseForm.insertRow(index, label, selector)
         self._guard.connect(selector, "currentNodeChanged(vtkMRMLNode*)", self._edited)
         return label, selector

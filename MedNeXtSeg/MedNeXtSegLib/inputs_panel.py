@@ -14,6 +14,7 @@ from .guard import Guard
 from .placing import MODEL_ATTRIBUTE
 from .sequences import browser_of
 from .settings import SceneSettings
+from .volume_selector import labelled_selector
 
 
 class InputsPanel:
@@ -53,22 +54,11 @@ class InputsPanel:
         self.fill_obvious()
 
     def _make_row(self, index: int, name: str) -> tuple[Any, Any]:
-        title = _("Volume") if len(self._channels) == 1 else name
-        label = qt.QLabel(_("{channel}:").format(channel=title))
-        selector = slicer.qMRMLNodeComboBox()
-        selector.objectName = f"volumeSelector{index}"
-        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        selector.showChildNodeTypes = False
-        selector.noneEnabled = True
-        selector.noneDisplay = _("Pick a volume")
-        selector.addEnabled = False
-        selector.removeEnabled = False
+        only = len(self._channels) == 1
+        label, selector = labelled_selector(name, only, f"volumeSelector{index}")
         selector.renameEnabled = True
         selector.toolTip = _("The volume for channel {channel} of the model").format(channel=name)
         selector.accessibleName = _("Volume for channel {channel}").format(channel=name)
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
-        label.setBuddy(selector)
-        selector.setMRMLScene(slicer.mrmlScene)
         self._ui.inputForm.insertRow(index, label, selector)
         return label, selector
 
