@@ -3,7 +3,6 @@ import torch
 
 pytest.importorskip("openvino")
 
-from mednext_engine.inference import precision
 from mednext_engine.inference.precision import Verdict, compare, recall, remember
 from mednext_engine.monitor import Monitor
 
@@ -26,9 +25,7 @@ def one_hot(labels, classes):
 
 @pytest.fixture
 def a_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        precision.platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "cäche")
-    )
+    monkeypatch.setenv("MEDNEXT_CACHE", str(tmp_path / "cäche"))
     return tmp_path / "cäche" / "precision.json"
 
 

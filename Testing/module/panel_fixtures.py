@@ -47,7 +47,8 @@ def settle(seconds: float = 0.1) -> None:
 
 @pytest.fixture
 def private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keeps workers away from the user's own models and logs."""
+    """Keeps workers away from the user's own models and logs, and from what others learned."""
+    monkeypatch.setenv("MEDNEXT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MEDNEXT_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("MEDNEXT_LOGS", str(tmp_path / "logs"))
     monkeypatch.setenv("MEDNEXT_RUNS", str(tmp_path / "trainings"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass, replace
@@ -63,7 +64,9 @@ def verdict_key(fingerprint: str) -> str:
 
 
 def _file() -> Path:
-    return Path(platformdirs.user_cache_dir("MedNeXtSeg", False)) / "precision.json"
+    """Where verdicts are kept, by the rules of each system; MEDNEXT_CACHE says otherwise."""
+    said = os.environ.get("MEDNEXT_CACHE") or platformdirs.user_cache_dir("MedNeXtSeg", False)
+    return Path(said).expanduser() / "precision.json"
 
 
 def _read() -> dict[str, Any]:
