@@ -149,6 +149,22 @@ def test_a_label_on_one_slice_stays_in_training() -> None:
     assert split_cases([alone]).trained_on == ("case_001",)
 
 
+def test_a_label_on_two_slices_keeps_both_where_others_can_be_held_out() -> None:
+    labels = np.full((120, 4, 4), -1, np.int16)
+    slices = tuple(range(5, 115, 10))  # 11 slices, a fifth of them in turn
+    labels[list(slices)] = 1
+    labels[[25, 35], 0, 0] = 2
+    case = facts(1, labels, kind="slices", slice_axis=0, slices=slices)
+    assert split_cases([case]).inside["case_001"].slices == (15, 65)
+    # Where every slice shows a label that is on one other slice only, one of the two is held out.
+    labels[:] = -1
+    labels[list(slices[:10])] = 1
+    for value, index in enumerate(range(0, 10, 2), start=2):
+        labels[[slices[index], slices[index + 1]], 0, 0] = value
+    pairs = facts(1, labels, kind="slices", slice_axis=0, slices=slices[:10])
+    assert split_cases([pairs]).inside["case_001"].slices == (25, 75)
+
+
 def test_a_fully_annotated_case_gives_a_slab() -> None:
     labels = np.zeros((60, 40, 40), np.int16)
     labels[10:50, 10:30, 5:15] = 1

@@ -51,7 +51,12 @@ def check_split(
         )
     elif split.inside:
         problems.append(
-            warning("", split.sentence, "Add a second case to see how the model does on another.")
+            warning(
+                "",
+                split.sentence,
+                "Add a second case to see how the model does on another. If only this one is to be "
+                "completed, let the model learn from all of it: set its use to training.",
+            )
         )
     train, validation = _counts(cases, split)
     names = [label.name for label in job.classes]

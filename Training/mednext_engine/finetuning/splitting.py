@@ -206,14 +206,21 @@ def _stripes(case: CaseFacts) -> list[HeldOut]:
     step = 5 if n >= 10 else 4 if n >= 4 else 3
     axis = case.slice_axis
     phases = sorted(range(step), key=lambda phase: abs(phase - step // 2))
-    found = [_keeping_labels(case, HeldOut(axis, case.slices[phase::step])) for phase in phases]
-    return [held for held in found if held.slices]
+    stripes = [HeldOut(axis, case.slices[phase::step]) for phase in phases]
+    for fewest in (2, 1):  # one slice says little of a structure, if another can be had
+        found = [_keeping_labels(case, held, fewest) for held in stripes]
+        if any(held.slices for held in found):
+            return [held for held in found if held.slices]
+    return []
 
 
-def _keeping_labels(case: CaseFacts, held: HeldOut) -> HeldOut:
-    """Without the slices of labels that would be on held-out slices only."""
-    profile = case.profiles[held.axis][_lost(case, held)]
-    kept = tuple(index for index in held.slices if not profile[:, index].any())
+def _keeping_labels(case: CaseFacts, held: HeldOut, fewest: int) -> HeldOut:
+    """Without the slices of labels that would keep fewer than `fewest` of theirs to learn from."""
+    shown = case.profiles[held.axis] > 0
+    total = shown.sum(axis=1)
+    left = total - shown[:, list(held.slices)].sum(axis=1)
+    short = shown[left < np.minimum(total, fewest)]
+    kept = tuple(index for index in held.slices if not short[:, index].any())
     return HeldOut(held.axis, kept, held.gap)
 
 
