@@ -97,6 +97,19 @@ def test_from_scratch_it_is_the_papers_plan():
     assert small.plan.patch_size == (48, 64, 64)  # 40 x 50 x 60 mm
 
 
+def test_the_network_from_scratch_can_be_chosen(base):
+    found = Inspection((facts(),))
+    grid = choose_grid(job(network="v1-m-k5"), None, found, on_gpu=False)
+    kwargs = grid.plan.network_kwargs
+    assert (kwargs["channels"], kwargs["kernel_size"], kwargs["grn"]) == (32, 5, False)
+    assert kwargs["blocks"] == [3, 4, 4, 4, 4, 4, 4, 4, 3]  # paper 001, table 1: M
+    with pytest.raises(InputError, match="no network 'v9'") as raised:
+        choose_grid(job(network="v9"), None, found, on_gpu=False)
+    assert "v2-base-k3" in raised.value.hint
+    with pytest.raises(InputError, match="only where none is taken over"):
+        choose_grid(job(network="v1-m-k5"), base, found, on_gpu=False)
+
+
 def test_mostly_empty_images_are_normalised_inside_the_mask():
     box = (slice(0, 50), slice(0, 120), slice(0, 90))
     grid = choose_grid(job(), None, Inspection((facts(crop=box),)), on_gpu=False)

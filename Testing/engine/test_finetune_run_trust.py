@@ -126,9 +126,11 @@ def test_a_models_directory_that_cannot_be_written_costs_no_training(job, tmp_pa
         finetune(job.folder)
     assert state_of(job) == "failed"
     (tmp_path / "models").unlink()
-    epochs = []
-    made = finetune(job.folder, resume=True, news=News(on_epoch=epochs.append))
+    epochs, earlier = [], []
+    news = News(on_epoch=epochs.append, on_resumed=earlier.extend)
+    made = finetune(job.folder, resume=True, news=news)
     assert epochs == []  # it was trained already
+    assert [report.epoch for report in earlier] == [1, 2, 3, 4]
     assert made.reason == "finished"
     assert made.model.card.provenance["schedule"]["steps"] == 4
     assert made.model.path.parent == tmp_path / "models"
@@ -193,10 +195,11 @@ def test_cancelled_and_resumed_it_goes_on_where_it_was(job):
         finetune(job.folder, monitor, news=News(on_epoch=cancel_after_the_second))
     info = describe_run(job.folder)
     assert (info["state"], info["fraction"], info["model"]) == ("interrupted", 0.5, None)
-    made = finetune(
-        job.folder, resume=True, news=News(on_epoch=lambda report: epochs.append(report.epoch))
-    )
+    earlier = []
+    news = News(on_epoch=lambda report: epochs.append(report.epoch), on_resumed=earlier.extend)
+    made = finetune(job.folder, resume=True, news=news)
     assert epochs == [1, 2, 3, 4]
+    assert [report.epoch for report in earlier] == [1, 2]
     assert made.model.card.provenance["schedule"]["epochs"] == 4
     assert not list((job.run_folder / "prepared").glob("*.npy"))
     assert not list(job.run_folder.glob("checkpoint*"))

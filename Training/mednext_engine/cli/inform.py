@@ -33,8 +33,9 @@ def networks(args: argparse.Namespace) -> int:
     if args.json:
         print(dump(rows, indent=1))
         return exits.OK
-    shown = [(r["name"], r["kernel_size"], r["parameters"], float(r["gmacs"])) for r in rows]
-    print(table(("network", "kernel", "parameters", "GMAC at 128^3"), shown))
+    keys = ("key", "name", "kernel_size", "parameters")
+    shown = [(*(r[key] for key in keys), float(r["gmacs"])) for r in rows]
+    print(table(("name", "network", "kernel", "parameters", "GMAC at 128^3"), shown))
     return exits.OK
 
 

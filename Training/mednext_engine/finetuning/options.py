@@ -21,6 +21,8 @@ class JobOptions:
     Attributes:
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         transfer: "whole" network, "encoder" only, or "scratch".
+        network: of a training without a base model, a name of `networks.registry.CONFIGURATIONS`;
+            None: a small one that this device can train.
         upkern: start a kernel-5 network from the base's kernel 3.
         spacing: "base", "own" (the cases' median) or mm in plan axes.
         patch, batch, steps: voxels in plan axes; samples a step; steps in all.
@@ -34,6 +36,7 @@ class JobOptions:
 
     device: str = "auto"
     transfer: str = "whole"
+    network: str | None = None
     upkern: bool = False
     spacing: str | tuple[float, float, float] = "base"
     patch: tuple[int, int, int] | None = None
@@ -102,6 +105,7 @@ def _mirror(value: Any, what: str) -> str | bool:
 _READERS: Mapping[str, Reader] = {
     "device": _text,
     "transfer": _choice(*TRANSFERS),
+    "network": _optional(_text),
     "upkern": read_bool,
     "spacing": _spacing,
     "patch": _optional(_patch),

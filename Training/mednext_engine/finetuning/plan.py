@@ -20,7 +20,7 @@ from ..inference.orientation import reorientation
 from ..inference.resampling import resampled_shape
 from ..models.plan import Plan, Resampling
 from ..models.writer import READER, TURNING_READER
-from ..networks.registry import CONFIGURATIONS, MEDNEXT
+from ..networks.registry import CONFIGURATIONS, MEDNEXT, Configuration
 from .facts import CaseFacts, Inspection
 from .job import Job
 
@@ -65,11 +65,16 @@ def choose_grid(job: Job, base: Model | None, inspection: Inspection, on_gpu: bo
     """The plan of the model that `job` describes.
 
     Raises:
-        InputError: no case can be read, or a setting does not fit.
+        InputError: no case can be read, or a setting does not fit (a network beside a base model).
         UnsupportedModelError: UpKern for what is no MedNeXt with smaller kernels.
     """
     if not inspection.facts:
         raise InputError("No case can be read.", "See the problems of each case.")
+    if base is not None and job.options.network is not None:
+        raise InputError(
+            "A network can be chosen only where none is taken over from a base model.",
+            "Choose no base model, or no network.",
+        )
     if base is None:
         plan, orientation, reader = _paper_plan(job, inspection, on_gpu), "RAS", TURNING_READER
     else:
@@ -152,7 +157,7 @@ def _paper_plan(job: Job, inspection: Inspection, on_gpu: bool) -> Plan:
     ]
     masked = float(np.median(shares)) < MASK_BELOW
     measured = inspection.foreground_intensity()
-    network = CONFIGURATIONS[SCRATCH_NETWORK["gpu" if on_gpu else "cpu"]]
+    network = _scratch_network(job.options.network, on_gpu)
     return Plan(
         configuration="3d_fullres",
         spacing=PAPER_SPACING,
@@ -167,6 +172,15 @@ def _paper_plan(job: Job, inspection: Inspection, on_gpu: bool) -> Plan:
         resample_data=Resampling(),
         batch_size=2,
     )
+
+
+def _scratch_network(name: str | None, on_gpu: bool) -> Configuration:
+    wanted = name or SCRATCH_NETWORK["gpu" if on_gpu else "cpu"]
+    if wanted not in CONFIGURATIONS:
+        raise InputError(
+            f"There is no network '{wanted}'.", f"Choose one of: {', '.join(CONFIGURATIONS)}."
+        )
+    return CONFIGURATIONS[wanted]
 
 
 def _spacing(

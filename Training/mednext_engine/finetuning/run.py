@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -47,9 +47,11 @@ def _ignore(_: Any) -> None:
 
 @dataclass
 class News:
-    """What a run tells while it runs, beside its monitor's progress."""
+    """What a run tells while it runs, beside its monitor's progress; `on_resumed` gets the epochs
+    that a resumed run had before."""
 
     on_epoch: Callable[[EpochReport], None] = _ignore
+    on_resumed: Callable[[Sequence[EpochReport]], None] = _ignore
     on_preview: Callable[[PreviewReport], None] = _ignore
     on_read: Callable[[Job], None] = _ignore
 
@@ -213,7 +215,9 @@ class _Run:
 
         job, decisions = self.job, start.decisions
         if start.ended:
-            return _read_ended(job, start)
+            ended = _read_ended(job, start)
+            self.news.on_resumed(ended.curves)
+            return ended
         if job.options.threads is not None:
             import torch
 
@@ -221,7 +225,12 @@ class _Run:
         names = decisions.label_plan.names
         task = SegmentationTask(prepared.train, prepared.validation, len(names) + 1, names)
         part = part_of(self.monitor, _BEFORE, _TRAIN)
-        control = Control(part, self.stop, on_epoch=self._after_epoch(start))
+        control = Control(
+            part,
+            self.stop,
+            on_epoch=self._after_epoch(start),
+            on_resumed=self.news.on_resumed,
+        )
         with part.stage("Training", 0.0, 1.0):
             outcome = train(
                 _network(job, start, prepared),

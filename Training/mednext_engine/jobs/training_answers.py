@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,15 @@ def finetune(request: p.Finetune, task: Task, tell: Tell, hide: Hide) -> dict[st
     def on_epoch(report: EpochReport) -> None:
         tell(epoch_message(request.job, report))
 
+    def on_resumed(reports: Sequence[EpochReport]) -> None:
+        for report in reports:
+            on_epoch(report)
+
     def on_preview(report: PreviewReport) -> None:
         path, dice = str(report.path), _plain(report.dice)
         tell(p.Preview(request.job, report.case, path, report.epoch, dice))
 
-    news = News(on_epoch, on_preview, lambda job: hide_job(job, hide))
+    news = News(on_epoch, on_resumed, on_preview, lambda job: hide_job(job, hide))
     folder = _folder(request.job_folder)
     made = finetune(folder, task.monitor, resume=request.resume, stop=task.stop, news=news)
     if made is None:
@@ -81,7 +86,17 @@ def check(request: p.CheckFinetune, monitor: Monitor, hide: Hide) -> dict[str, A
 def runs(request: p.Runs, monitor: Monitor) -> dict[str, Any]:
     from ..finetuning.runs import list_runs
 
-    return list_runs()
+    return {**list_runs(), "networks": _networks()}
+
+
+@cache
+def _networks() -> list[p.NetworkInfo]:
+    from ..networks.registry import CONFIGURATIONS
+
+    return [
+        {"id": key, "title": one.title, "parameters": one.parameters}
+        for key, one in CONFIGURATIONS.items()
+    ]
 
 
 def remove_run(request: p.RemoveRun, monitor: Monitor) -> dict[str, Any]:

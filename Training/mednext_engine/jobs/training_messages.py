@@ -31,8 +31,8 @@ class Finetune(Request):
     """Trains the model that a job folder describes and installs it. Result: a `FinetuneValue`.
 
     `resume` goes on with what an interrupted run of this folder has left; without it, such a run
-    begins anew. Answers with `Epoch` after every epoch and `Preview` after every preview; `Cancel`
-    keeps what `resume` needs.
+    begins anew. Answers with `Epoch` after every epoch and `Preview` after every preview; a resumed
+    run tells the epochs before it first. `Cancel` keeps what `resume` needs.
     """
 
     type: ClassVar[str] = "finetune"
@@ -53,8 +53,9 @@ class StopTraining(Request):
 
 @dataclass(frozen=True)
 class Runs(Request):
-    """Which runs there are. Result: `{"directory": str, "runs": [RunInfo]}`; `directory` is where a
-    face makes its job folders, and is there, readable by its owner only."""
+    """Which runs there are. Result: `{"directory": str, "runs": [RunInfo], "networks":
+    [NetworkInfo]}`; `directory` is where a face makes its job folders, and is there, readable by
+    its owner only; `networks` are those that a new run without a base model can be of."""
 
     type: ClassVar[str] = "runs"
 

@@ -211,6 +211,15 @@ class FinetuneValue(TypedDict, total=False):
     seconds: float
 
 
+class NetworkInfo(TypedDict):
+    """A network that can be trained from scratch: `id` is what `job.json` names; `parameters` are
+    counted with one channel and three classes."""
+
+    id: str
+    title: str
+    parameters: int
+
+
 class RunInfo(TypedDict):
     """`state` is "new", "running", "interrupted", "finished" or "failed"; `fraction` is of the
     training, 0 to 1; `model` is the id of the model it made."""

@@ -36,6 +36,18 @@ class Configuration:
         """Identifier for the command line, such as `v1-s-k5`."""
         return f"{self.name.lower().replace(' ', '-')}-k{self.kernel_size}"
 
+    @property
+    def title(self) -> str:
+        """For a person, such as `MedNeXt v1 S, kernel 5`."""
+        return f"MedNeXt {self.name}, kernel {self.kernel_size}"
+
+    @property
+    def parameters(self) -> int:
+        """Of one input channel and three classes, without heads for deep supervision."""
+        from .parameters import mednext_shapes
+
+        return sum(math.prod(shape) for shape in mednext_shapes(1, 3, **self.kwargs).values())
+
     def build(self, input_channels: int, num_classes: int, **kwargs: Any) -> nn.Module:
         from .mednext import MedNeXt
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..monitor import Monitor
@@ -45,6 +45,10 @@ def _ignore_epoch(_: EpochReport) -> None:
     return None
 
 
+def _ignore_earlier(_: Sequence[EpochReport]) -> None:
+    return None
+
+
 @dataclass
 class Control:
     """The run's line to the person.
@@ -53,9 +57,11 @@ class Control:
         monitor: progress, notes, and cancel: `Cancelled` ends the run, its checkpoint stays.
         stop: set from any thread, it ends the run in order: the best weights are its result.
         on_step, on_epoch: called in the training's thread.
+        on_resumed: the epochs that a resumed run had before, once, so that curves go on.
     """
 
     monitor: Monitor = field(default_factory=Monitor)
     stop: threading.Event = field(default_factory=threading.Event)
     on_step: Callable[[StepReport], None] = _ignore_step
     on_epoch: Callable[[EpochReport], None] = _ignore_epoch
+    on_resumed: Callable[[Sequence[EpochReport]], None] = _ignore_earlier

@@ -140,6 +140,8 @@ class _Run:
         best = load_best(self.folder)
         if best is not None:
             self.best = best[0]
+        if self.group.first and self.progress.curves:
+            self.control.on_resumed(tuple(self.progress.curves))
 
     def train(self) -> Outcome:
         self.began = time.monotonic() - self.progress.seconds
