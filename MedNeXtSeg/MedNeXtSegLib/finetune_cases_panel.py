@@ -30,8 +30,8 @@ def annotated_explanations() -> dict[str, str]:
     return {
         EVERYTHING: _("What is not painted is background, everywhere."),
         SLICES: _(
-            "What is not painted is background on slices that hold a segment, and unknown on all "
-            "others."
+            "What is not painted is background on slices that hold a segment. All other slices are "
+            "unknown, but for what is ticked here."
         ),
         BOX: _("What is not painted is background inside the box, and unknown outside of it."),
         PAINTED: _("What is not painted is unknown; paint a segment called 'background' too."),
@@ -59,6 +59,8 @@ class CasesPanel:
             guard.connect(selector, "currentNodeChanged(vtkMRMLNode*)", self._edited)
         for combo in (ui.annotatedCombo, ui.axisCombo, ui.useCombo):
             guard.connect(combo, "currentIndexChanged(int)", self._edited)
+        for check in (ui.beyondCheck, ui.betweenCheck):
+            guard.connect(check, "toggled(bool)", self._edited)
         prepare_table(ui.casesTable)
         for label, widget in (
             (ui.caseSegmentationLabel, ui.caseSegmentationSelector),
@@ -210,6 +212,8 @@ class CasesPanel:
             ui.boxSelector.setCurrentNode(case.roi if case else None)
             ui.annotatedCombo.currentIndex = ANNOTATED.index(case.annotated) if case else 0
             ui.axisCombo.currentIndex = AXES.index(case.axis) if case else 0
+            ui.beyondCheck.checked = case is not None and case.beyond
+            ui.betweenCheck.checked = case is None or case.between
             ui.useCombo.currentIndex = USES.index(case.use) if case else 0
         finally:
             self._filling = False
@@ -227,12 +231,16 @@ class CasesPanel:
         for widget, shown in (
             (ui.axisLabel, slices),
             (ui.axisCombo, slices),
+            (ui.beyondCheck, slices),
+            (ui.betweenCheck, slices),
             (ui.boxLabel, box),
             (ui.boxSelector, box),
         ):
             widget.visible = shown
         ui.annotatedExplanation.text = annotated_explanations()[case.annotated]
-        for widget in (ui.annotatedCombo, ui.axisCombo, ui.boxSelector):
+        for widget in (
+            ui.annotatedCombo, ui.axisCombo, ui.beyondCheck, ui.betweenCheck, ui.boxSelector,
+        ):  # fmt: skip
             widget.enabled = case.from_scene  # files of an earlier training are as they are
 
     def _selected(self) -> None:
@@ -252,5 +260,7 @@ class CasesPanel:
         case.roi = ui.boxSelector.currentNode()
         case.annotated = ANNOTATED[ui.annotatedCombo.currentIndex]
         case.axis = AXES[ui.axisCombo.currentIndex]
+        case.beyond = bool(ui.beyondCheck.checked)
+        case.between = bool(ui.betweenCheck.checked)
         case.use = USES[ui.useCombo.currentIndex]
         self._show(self.row)

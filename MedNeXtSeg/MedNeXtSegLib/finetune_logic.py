@@ -31,6 +31,7 @@ class FinetuneLogic:
         self.directory = ""
         self.problem = ""  # why the list cannot be had
         self.runs: list[Run] = []
+        self.networks: list[Mapping[str, Any]] = []  # NetworkInfo: what can start from scratch
         self.last: Path | None = None  # folder of the last training that gave a model
         self._checked: Exported | None = None
         self.on_runs: Callable[[], None] = lambda: None
@@ -99,6 +100,7 @@ class FinetuneLogic:
             self.directory, self.problem = str(reply.value["directory"]), ""
             kept = str(self._checked.folder.path) if self._checked else ""
             self.runs = [run for run in reply.value["runs"] if run["folder"] != kept]
+            self.networks = list(reply.value.get("networks", []))
             self.on_runs()
         elif isinstance(reply, p.Error):
             self.problem = f"{reply.message} {reply.hint}".strip()

@@ -27,7 +27,14 @@ def save_cases(settings: SceneSettings, cases: list[TrainingCase]) -> None:
         settings.set_reference(_role(number, "Segmentation"), case.segmentation)
         settings.set_reference(_role(number, "Box"), case.roi)
     said = [
-        {"channels": len(c.volumes), "annotated": c.annotated, "axis": c.axis, "use": c.use}
+        {
+            "channels": len(c.volumes),
+            "annotated": c.annotated,
+            "axis": c.axis,
+            "beyond": c.beyond,
+            "between": c.between,
+            "use": c.use,
+        }
         for c in held
     ]
     settings.set_text(_LIST, json.dumps(said) if said else "")
@@ -55,6 +62,8 @@ def load_cases(settings: SceneSettings) -> list[TrainingCase]:
             _one_of(entry.get("axis"), AXES, FOUND),
             settings.reference(_role(number, "Box")),
             _one_of(entry.get("use"), USES, AUTO),
+            beyond=entry.get("beyond") is True,
+            between=entry.get("between") is not False,
         )
         if case.nodes():
             cases.append(case)
@@ -96,6 +105,8 @@ def _remembered(content: Mapping[str, Any], place: Path, number: int) -> Trainin
         _one_of(content.get("use"), USES, AUTO),
         place,
         _name(volumes[0]) or _("Case {number}").format(number=number),
+        beyond=source.get("beyond") is True,
+        between=source.get("between") is not False,
     )
 
 

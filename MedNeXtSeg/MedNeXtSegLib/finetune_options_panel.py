@@ -59,6 +59,7 @@ class TrainOptionsPanel:
             (ui.presetLabel, ui.presetCombo),
             (ui.trainDeviceLabel, ui.trainDeviceCombo),
             (ui.transferLabel, ui.transferCombo),
+            (ui.networkLabel, ui.networkCombo),
             (ui.channelsLabel, ui.channelsEdit),
             (ui.spacingLabel, ui.spacingCombo),
             (ui.contextLabel, ui.contextCombo),
@@ -75,8 +76,8 @@ class TrainOptionsPanel:
     def _combos(self) -> list[Any]:
         ui = self._ui
         return [
-            ui.baseCombo, ui.presetCombo, ui.trainDeviceCombo, ui.transferCombo, ui.spacingCombo,
-            ui.contextCombo, ui.mirrorCombo, ui.previewCombo,
+            ui.baseCombo, ui.presetCombo, ui.trainDeviceCombo, ui.transferCombo, ui.networkCombo,
+            ui.spacingCombo, ui.contextCombo, ui.mirrorCombo, ui.previewCombo,
         ]  # fmt: skip
 
     # ---- what is chosen --------------------------------------------------------------------------
@@ -117,12 +118,14 @@ class TrainOptionsPanel:
         options: dict[str, Any] = {
             "device": str(ui.trainDeviceCombo.currentData or "auto"),
             "transfer": TRANSFERS[ui.transferCombo.currentIndex],
-            "upkern": bool(ui.upkernCheck.checked),
+            "upkern": bool(ui.upkernCheck.checked) and not self.from_scratch,
             "spacing": _SPACINGS[ui.spacingCombo.currentIndex],
             "mirror": _MIRRORS[ui.mirrorCombo.currentIndex],
             "context": _CONTEXTS[ui.contextCombo.currentIndex],
             "preview_every": PREVIEW_EPOCHS if ui.previewCheck.checked else NEVER,
         }
+        if self.from_scratch and ui.networkCombo.currentData:
+            options["network"] = str(ui.networkCombo.currentData)
         if ui.stepsSpin.value:
             options["steps"] = int(ui.stepsSpin.value)
         return options
@@ -160,8 +163,7 @@ class TrainOptionsPanel:
         chosen = combo.currentData
         self._filling = True
         try:
-            while combo.count > 1:
-                combo.removeItem(1)
+            _keep_first(combo)
             for device in devices:
                 text = _("{title} ({name}), {free} free").format(
                     title=device["title"], name=device["name"], free=size_text(device["free"])
@@ -173,13 +175,27 @@ class TrainOptionsPanel:
         finally:
             self._filling = False
 
+    def set_networks(self, networks: Sequence[Mapping[str, Any]]) -> None:
+        """Lists what can be trained from scratch."""
+        combo, chosen = self._ui.networkCombo, self._ui.networkCombo.currentData
+        self._filling = True
+        try:
+            _keep_first(combo)
+            for network in networks:
+                text = _("{title} ({millions} million weights)").format(
+                    title=network["title"], millions=f"{network['parameters'] / 1e6:.1f}"
+                )
+                combo.addItem(text, str(network["id"]))
+            combo.currentIndex = max(0, combo.findData(chosen)) if chosen else 0
+        finally:
+            self._filling = False
+
     def set_cases(self, cases: Sequence[TrainingCase]) -> None:
         """Lists the cases that a preview may show."""
         combo, chosen = self._ui.previewCombo, self._ui.previewCombo.currentIndex
         self._filling = True
         try:
-            while combo.count > 1:
-                combo.removeItem(1)
+            _keep_first(combo)
             for number, case in enumerate(cases, start=1):
                 text = _("Case {number}: {title}").format(number=number, title=case.title())
                 combo.addItem(text)
@@ -245,6 +261,15 @@ class TrainOptionsPanel:
         ui = self._ui
         ui.presetExplanation.text = preset_words()[self.preset]
         scratch = TRANSFERS[ui.transferCombo.currentIndex] == SCRATCH
-        ui.baseCombo.visible = ui.baseLabel.visible = not scratch
+        ui.baseCombo.visible = ui.baseLabel.visible = ui.upkernCheck.visible = not scratch
+        ui.networkCombo.visible = ui.networkLabel.visible = scratch
+        spacing = _("1 mm, as in the MedNeXt paper") if scratch else _("Of the base model")
+        ui.spacingCombo.setItemText(0, spacing)
         shown = bool(ui.previewCheck.checked)
         ui.previewCombo.visible = ui.previewLabel.visible = shown
+
+
+def _keep_first(combo: Any) -> None:
+    """Removes all items but the first, which is the default."""
+    while combo.count > 1:
+        combo.removeItem(1)

@@ -74,7 +74,7 @@ class FinetunePanel:
         self.run.on_end = self._ended
         self.runs.on_resume = self.resume
         self.runs.on_continue = self.take_up
-        self.runs.on_filled = self.run.changed
+        self.runs.on_filled = self._runs_listed
         self.install.say = self.run.say
         self._segment.on_models = self.guard(self._models_changed)
         self._segment.on_doctored = self.guard(self.install.update)
@@ -159,6 +159,10 @@ class FinetunePanel:
             self._made = ""
             self._segment.models.choose(str(made["id"]))
         self.options.set_models(self._segment.models_logic.models)
+
+    def _runs_listed(self) -> None:
+        self.options.set_networks(self._logic.networks)
+        self.run.changed()
 
     def _cases_changed(self) -> None:
         self.options.set_cases(self.cases.cases)

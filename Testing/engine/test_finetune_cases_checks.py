@@ -191,6 +191,9 @@ def test_few_slices(folder: Path) -> None:
     about = Annotated("slices", axis=0, slices=(2, 8))
     report = check(folder, case(folder, 1, annotated=about), case(folder, 2))
     assert said(report, "warning", "Only 2 slices of this case are annotated", "case_001")
+    alone = Annotated("slices", axis=0, slices=(5,), beyond=True)
+    report = check(folder, case(folder, 1, annotated=alone), case(folder, 2))
+    assert said(report, "warning", "cannot be told where the structures end", "case_001")
 
 
 def test_without_background_one_label_cannot_be_learnt(folder: Path) -> None:

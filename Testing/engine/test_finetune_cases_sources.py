@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from finetune_case_fixtures import a_pattern, blocks, write_image
 
 from mednext_engine.errors import InputError
-from mednext_engine.finetuning.job import Job, read_job
+from mednext_engine.finetuning.job import Annotated, Job, read_job
 from mednext_engine.finetuning.sources import job_from_data
 
 
@@ -34,12 +34,12 @@ def test_images_and_labels_in_two_folders(tmp_path: Path) -> None:
         a_pair(data / f"images/{name}.nii.gz", data / f"labels/{name}.nii.gz")
     write_image(data / "images/unlabelled.nii.gz", a_pattern())
     (data / "labels.json").write_text('{"Bar": 1, "background": 0, "Rod": 2}')
-    job = make(data, channels=["T1"], annotated="slices")
+    job = make(data, channels=["T1"], annotated=Annotated("slices", beyond=True))
     assert [case.id for case in job.cases] == ["case_001", "case_002"]
     assert job.cases[0].images == ((data / "images/a.nii.gz").resolve(),)
     assert job.cases[0].labels == (data / "labels/a.nii.gz").resolve()
     assert job.cases[0].values == {"Bar": 1, "Rod": 2}
-    assert job.cases[0].annotated.kind == "slices"
+    assert job.cases[0].annotated == Annotated("slices", beyond=True)
     assert [label.name for label in job.labels] == ["Bar", "Rod"]
     assert job.channels == ("T1",)
 

@@ -191,6 +191,9 @@ def test_cancel_leaves_nothing_in_the_scene_and_can_be_resumed(
     ui.runsTable.selectRow(0)
     ui.resumeButton.click()
     until(lambda: epoch_of(ui) >= 5)
+    table = a_scene.GetFirstNodeByClass("vtkMRMLTableNode").GetTable()
+    epochs = [table.GetValueByName(row, "Epoch").ToDouble() for row in range(5)]
+    assert epochs == [1, 2, 3, 4, 5]  # the curves go on, they do not begin anew
     ui.startButton.click()
     until(lambda: idle(ui))
     assert "Done in" in ui.trainStatus.text
@@ -420,6 +423,55 @@ def test_from_scratch_needs_no_base(a_training_panel: Any, a_drawn_pair: tuple[A
     assert ui.startButton.enabled
 
 
+def test_the_network_from_scratch_can_be_chosen(
+    a_training_panel: Any, a_drawn_pair: tuple[Any, Any]
+) -> None:
+    ui = a_training_panel.ui
+    ui.addPairsButton.click()
+    assert ui.networkCombo.isHidden()
+    ui.upkernCheck.checked = True
+    ui.transferCombo.currentIndex = 2
+    assert not ui.networkCombo.isHidden()
+    assert ui.spacingCombo.currentText == "1 mm, as in the MedNeXt paper"
+    options = a_training_panel.tab.parameter().as_json()["options"]
+    assert "network" not in options
+    assert options["upkern"] is False  # there is nothing to enlarge
+    ui.networkCombo.currentIndex = 1
+    assert ui.networkCombo.currentText == "MedNeXt v1 S, kernel 3 (5.6 million weights)"
+    assert a_training_panel.tab.parameter().as_json()["options"]["network"] == "v1-s-k3"
+    ui.transferCombo.currentIndex = 0
+    options = a_training_panel.tab.parameter().as_json()["options"]
+    assert "network" not in options
+    assert options["upkern"] is True
+    assert ui.spacingCombo.currentText == "Of the base model"
+
+
+def test_slices_beyond_which_there_is_nothing(
+    a_training_panel: Any, a_drawn_pair: tuple[Any, Any]
+) -> None:
+    ui = a_training_panel.ui
+    ui.addPairsButton.click()
+    assert ui.beyondCheck.isHidden()
+    ui.annotatedCombo.currentIndex = 1
+    assert not ui.beyondCheck.isHidden()
+    assert "unknown, but for what is ticked" in ui.annotatedExplanation.text
+    assert ui.betweenCheck.checked
+    ui.betweenCheck.checked = False
+    ui.beyondCheck.checked = True
+    train(ui)
+    (folder,) = run_folders(a_training_panel)
+    case = json.loads((folder / "cases" / "case_001" / "case.json").read_text())
+    assert case["annotated"] == {
+        "kind": "slices", "axis": None, "slices": None, "beyond": True, "between": False,
+    }  # fmt: skip
+    until(lambda: ui.runsTable.rowCount == 1)
+    ui.removeCaseButton.click()
+    ui.runsTable.selectRow(0)
+    ui.continueButton.click()
+    assert ui.beyondCheck.checked
+    assert not ui.betweenCheck.checked
+
+
 def test_several_channels_ask_for_their_volumes(a_training_panel: Any, a_volume: Any) -> None:
     ui = a_training_panel.ui
     ui.baseCombo.currentIndex = ui.baseCombo.findText("Model two")
@@ -457,6 +509,7 @@ def test_settings_of_the_tab_come_back_with_a_saved_scene(
     ui.addPairsButton.click()
     ui.annotatedCombo.currentIndex = 1
     ui.axisCombo.currentIndex = 2
+    ui.beyondCheck.checked = True
     ui.presetCombo.currentIndex = 2
     ui.nameEdit.text = "Mine"
     a_scene.SetURL(str(tmp_path / "scene.mrml"))
@@ -472,6 +525,7 @@ def test_settings_of_the_tab_come_back_with_a_saved_scene(
     until(lambda: ui.casesTable.rowCount == 1)
     assert texts(ui.casesTable, 0)[0] == "Head"
     assert ui.axisCombo.currentIndex == 2
+    assert ui.beyondCheck.checked
     assert ui.presetCombo.currentIndex == 2
     assert ui.nameEdit.text == "Mine"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from .interrupt import Interrupt
 from .show import Display, gigabytes, seconds, table
 
 if TYPE_CHECKING:
-    from ..finetuning.job import Job
+    from ..finetuning.job import Annotated, Job
     from ..finetuning.run import Finished
     from ..finetuning.survey import Survey
     from ..training.control import EpochReport
@@ -33,6 +35,8 @@ what DATASET may be:
 
 what is drawn only in part:
   --annotated slices     only on some slices; what is between them is unknown, not background
+  --empty-beyond         and nothing lies beyond the first and the last of these slices
+  --agreed-between       and what neighbouring slices agree on holds between them
   --annotated painted    value 0 is unknown everywhere, and one label is the background
 
 a run that was stopped or killed goes on where it was:
@@ -66,6 +70,17 @@ def add(commands: Any) -> None:
         default="everything",
         help="what of the volumes is drawn (default: everything)",
     )
+    add(
+        "--empty-beyond",
+        action="store_true",
+        help="with --annotated slices: every structure is drawn from end to end, so that beyond "
+        "the first and the last slice, further than the widest gap between two, is background",
+    )
+    add(
+        "--agreed-between",
+        action="store_true",
+        help="with --annotated slices: learn between neighbouring slices what both agree on",
+    )
     add("--channels", metavar="A,B,...", help="names of the image's channels")
     _add_settings(parser)
     add("--job", metavar="FOLDER", type=Path, help="where the run keeps what it needs")
@@ -82,6 +97,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="instead of the preset's")
     add("--transfer", choices=("whole", "encoder", "scratch"), default="whole",
         help="what is kept of the base model: all, its encoder, or only its plan")  # fmt: skip
+    add("--network", metavar="NAME",
+        help="with --base none: a network of `mednext networks`, such as v2-base-k3 (default: a "
+        "small one that this device can train)")  # fmt: skip
     add("--upkern", action="store_true", help="enlarge the base's kernels from 3 to 5 voxels")
     add("--spacing", metavar="MM", default="base",
         help="base, own (the volumes' median), or Z,Y,X in mm (default: base)")  # fmt: skip
@@ -176,9 +194,18 @@ def _new_job(args: argparse.Namespace, folder: Path) -> Job:
         base=None if args.base.lower() == SCRATCH else args.base,
         preset=args.preset,
         options=_options(args),
-        annotated=args.annotated,
+        annotated=_annotated(args),
         channels=args.channels.split(",") if args.channels else None,
     )
+
+
+def _annotated(args: argparse.Namespace) -> Annotated:
+    from ..finetuning.job import Annotated
+
+    if args.annotated != "slices" and (args.empty_beyond or args.agreed_between):
+        which = "--empty-beyond" if args.empty_beyond else "--agreed-between"
+        raise UsageError(f"{which} belongs to --annotated slices.")
+    return Annotated(args.annotated, beyond=args.empty_beyond, between=args.agreed_between)
 
 
 def _title(args: argparse.Namespace) -> str:
@@ -201,6 +228,7 @@ def _as_json(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "device": args.device,
         "transfer": args.transfer,
+        "network": args.network,
         "upkern": args.upkern,
         "spacing": spacing,
         "patch": _numbers(args.patch, int, "--patch") if args.patch else None,
@@ -248,11 +276,18 @@ def _train(args: argparse.Namespace, job: Job, display: Display, monitor: Monito
         else:
             display.note(_epoch_line(report))
 
+    def on_resumed(reports: Sequence[EpochReport]) -> None:
+        if args.json:
+            for report in reports:
+                on_epoch(report)
+        elif reports:
+            display.note(f"goes on after: {_epoch_line(replace(reports[-1], seconds_left=None))}")
+
     def on_preview(report: PreviewReport) -> None:
         if args.json:
             display.emit("preview", **{**vars(report), "path": str(report.path)})
 
-    news = News(on_epoch, on_preview)
+    news = News(on_epoch, on_resumed, on_preview)
     made = finetune(job.folder, monitor, resume=args.resume, news=news, out=args.out)
     display.end()
     if made is not None:

@@ -28,6 +28,10 @@ def known_voxels(labels: np.ndarray, annotated: Annotated) -> np.ndarray:
         axis, slices = annotated_slices(labels, annotated)
         unseen = np.ones(labels.shape[axis], dtype=bool)
         unseen[list(slices)] = False
+        if annotated.beyond and len(slices) > 1:
+            gap = int(np.diff(slices).max())
+            unseen[: max(slices[0] - gap + 1, 0)] = False
+            unseen[slices[-1] + gap :] = False
         np.moveaxis(known, axis, 0)[unseen] = False
     elif annotated.kind == "box" and annotated.box is not None:
         inside = tuple(slice(max(low, 0), max(high, 0)) for low, high in annotated.box)

@@ -122,9 +122,13 @@ def _annotation(case: CaseFile, facts: CaseFacts) -> list[Problem]:
                     "Check that the box was drawn on this image.",
                 )
             ]
-    if about.kind != "slices" or facts.slice_axis is None:
-        return []
-    problems = []
+    if about.kind == "slices" and facts.slice_axis is not None:
+        return _slices(case, facts)
+    return []
+
+
+def _slices(case: CaseFile, facts: CaseFacts) -> list[Problem]:
+    about, problems = case.annotated, []
     beyond = len(about.slices or ()) - len(facts.slices) if about.slices is not None else 0
     if beyond:
         problems.append(
@@ -133,6 +137,15 @@ def _annotation(case: CaseFile, facts: CaseFacts) -> list[Problem]:
                 f"{counted(beyond, 'annotated slice')} of {len(about.slices or ())} lie outside "
                 "the image.",
                 "Check that the slices were drawn on this image.",
+            )
+        )
+    if about.beyond and len(facts.slices) == 1:
+        problems.append(
+            warning(
+                case.id,
+                "With one annotated slice it cannot be told where the structures end, so what lies "
+                "beyond it stays unknown.",
+                "Annotate more slices.",
             )
         )
     if 0 < len(facts.slices) < _FEW_SLICES:

@@ -5,7 +5,8 @@
      "values": {label name: value in the label map},
      "ignore": value that means unknown, or null,
      "annotated": {"kind": "everything" | "slices" | "box" | "painted",
-                   "axis": 0 | 1 | 2 | null, "slices": [index, ...] | null,
+                   "axis": 0 | 1 | 2 | null, "slices": [index, ...] | null, "beyond": bool,
+                   "between": bool,
                    "box": [[z0, z1], [y0, y1], [x0, x1]] | null},
      "use": "auto" | "train" | "validate",
      "overlaps": [[label name, label name, voxels]],
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models.jsonfile import read_dict, read_int, read_list, write_json
+from ..models.jsonfile import read_bool, read_dict, read_int, read_list, write_json
 from ..models.labels import MAX_LABELS, MAX_VALUE
 from .reading import (
     VERSION,
@@ -53,6 +54,9 @@ class Annotated:
             "painted": value 0 is unknown everywhere.
         axis: of the slices (array axis 0, 1, 2 = z, y, x); None: found, the one with fewest.
         slices: their indices; None: found, those that hold a label.
+        beyond: structures end where the slices do, so what lies further beyond the first and the
+            last one than the widest gap between two is background; else it is unknown.
+        between: what neighbouring slices agree on teaches between them too (`between`).
         box: first voxel and the one after the last, for z, y and x.
     """
 
@@ -60,6 +64,8 @@ class Annotated:
     axis: int | None = None
     slices: tuple[int, ...] | None = None
     box: Box | None = None
+    beyond: bool = False
+    between: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def _read_values(raw: Any) -> dict[str, int]:
 
 def _read_annotated(raw: Any) -> Annotated:
     table = read_dict(raw, "'annotated'")
-    check_keys(table, ("kind", "axis", "slices", "box"), "'annotated'")
+    check_keys(table, ("kind", "axis", "slices", "box", "beyond", "between"), "'annotated'")
     kind = read_choice(table.get("kind", "everything"), "'kind' of 'annotated'", KINDS)
     axis, slices, box = table.get("axis"), table.get("slices"), table.get("box")
     if slices is not None and axis is None:
@@ -136,6 +142,8 @@ def _read_annotated(raw: Any) -> Annotated:
         axis=None if axis is None else read_int(axis, "'axis' of 'annotated'", 0, 2),
         slices=slices,
         box=None if box is None else _read_box(box),
+        beyond=read_bool(table.get("beyond", False), "'beyond'"),
+        between=read_bool(table.get("between", False), "'between'"),
     )
 
 
@@ -181,6 +189,8 @@ def write_case(folder: Path, job_folder: Path, case: CaseFile) -> None:
             "axis": about.axis,
             "slices": None if about.slices is None else list(about.slices),
             "box": None if about.box is None else [list(side) for side in about.box],
+            "beyond": about.beyond,
+            "between": about.between,
         },
         "use": case.use,
         "overlaps": [list(overlap) for overlap in case.overlaps],

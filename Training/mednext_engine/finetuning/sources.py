@@ -27,6 +27,7 @@ from .job import Job, JobLabel, JobOptions, write_job
 from .label_files import segment_names
 from .reading import as_input_error, read_name
 
+WHOLLY = Annotated()
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _LABEL_END = re.compile(r"(.+)[_-](?:seg|segmentation|labels?)", re.IGNORECASE)
@@ -47,7 +48,7 @@ def job_from_data(
     base: str | None,
     preset: str = "standard",
     options: JobOptions | None = None,
-    annotated: str = "everything",
+    annotated: Annotated = WHOLLY,
     channels: Sequence[str] | None = None,
 ) -> Job:
     """Writes a job folder from whichever kind of data set `data` is; raises as the two below."""
@@ -71,7 +72,7 @@ def job_from_pairs(
     base: str | None,
     preset: str = "standard",
     options: JobOptions | None = None,
-    annotated: str = "everything",
+    annotated: Annotated = WHOLLY,
     channels: Sequence[str] | None = None,
 ) -> Job:
     """Writes a job folder from a folder of image and label pairs (see the module).
@@ -79,7 +80,7 @@ def job_from_pairs(
     Args:
         data: the folder of pairs.
         folder: where the job goes; made where it is not there.
-        annotated: what of each label map was looked at (`case_file.KINDS`).
+        annotated: what of every label map was looked at; a box cannot be the same for all.
         channels: names of the image's channels (those of the base model); None: numbered.
 
     Raises:
@@ -114,7 +115,7 @@ def job_from_nnunet_raw(
     base: str | None,
     preset: str = "standard",
     options: JobOptions | None = None,
-    annotated: str = "everything",
+    annotated: Annotated = WHOLLY,
 ) -> Job:
     """Writes a job folder from an nnU-Net raw data set (imagesTr, labelsTr, dataset.json).
 
@@ -152,18 +153,18 @@ def _write(
     pairs: Sequence[_Pair],
     table: Mapping[str, int],
     ignore: int | None,
-    annotated: str,
+    annotated: Annotated,
     **settings: Any,
 ) -> Job:
-    if annotated not in KINDS or annotated == "box":
-        raise InputError(f"'{annotated}' is no way of annotating a whole data set.")
+    if annotated.kind not in KINDS or annotated.kind == "box":
+        raise InputError(f"'{annotated.kind}' is no way of annotating a whole data set.")
     cases = tuple(
         CaseFile(
             id=f"case_{number:03d}",
             images=tuple(path.resolve() for path in pair.images),
             labels=pair.labels.resolve(),
             values=dict(table),
-            annotated=Annotated(kind=annotated),
+            annotated=annotated,
             ignore=ignore,
             source={"name": pair.name},
         )
