@@ -79,6 +79,26 @@ def test_what_cannot_be_meant_is_refused(root, places, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_slices_are_told_to_the_job(root, places, capsys):
+    told = ("--annotated", "slices", "--empty-beyond", "--agreed-between", "--check-only")
+    main(arguments(root, *told))
+    (case, *_) = sorted((places / "runs").glob("*/cases/*/case.json"))
+    annotated = json.loads(case.read_text())["annotated"]
+    assert (annotated["kind"], annotated["beyond"], annotated["between"]) == ("slices", True, True)
+    for flag in ("--empty-beyond", "--agreed-between"):
+        assert main(arguments(root, flag)) == exits.USAGE
+        assert f"{flag} belongs to --annotated slices" in capsys.readouterr().err
+
+
+def test_a_network_is_chosen_from_scratch_only(root, places, capsys):
+    small = ("--network", "laptop-nano-k3")
+    assert main(arguments(root, *small, "--check-only")) == exits.INPUT
+    assert "only where none is taken over from a base model" in capsys.readouterr().err
+    scratch = ["finetune", str(root / "data"), "--base", "none", "--name", "New", "--check-only"]
+    assert main([*scratch, *small, "--patch", "16,16,16", "--device", "cpu"]) == exits.OK
+    assert "bright  new" in capsys.readouterr().out
+
+
 def test_ctrl_c_says_how_to_go_on(root, places):
     command = [sys.executable, "-m", "mednext_engine.cli", *arguments(root, "--steps", "100")]
     process = subprocess.Popen(
