@@ -55,7 +55,12 @@ def report_text(
         f"# {job.name}",
         "",
         f"A model {origin}, with {_times(data['training_cases'], 'training volume')}, of which "
-        f"{100 * data['annotated_share']:.3g} % of the voxels are annotated.",
+        f"{100 * data['annotated_share']:.3g} % of the voxels are annotated."
+        + (
+            " Between annotated slices, what neighbouring ones agree on was learned too."
+            if data["agreed_between_slices"]
+            else ""
+        ),
         "",
         "## Dice before and after",
         "",
