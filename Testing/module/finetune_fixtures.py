@@ -79,3 +79,9 @@ def epoch_of(ui: Any) -> int:
     """The epoch that the panel shows; 0 before the first is over."""
     words = str(ui.factsLabel.text).split()
     return int(words[1]) if words[:1] == ["Epoch"] else 0
+
+
+def texts(table: Any, row: int) -> list[str]:
+    """What a row of a table says."""
+    items = [table.item(row, column) for column in range(table.columnCount)]
+    return [item.text() if item is not None else "" for item in items]
