@@ -6,13 +6,17 @@ Colin27's head and ten structures of the AAL atlas (Debian's mricron-data), larg
 and right, given on every tenth axial slice. Compared on all other slices, by the Dice coefficient
 of each structure:
 
-- the embedded model, fine-tuned on those slices;
-- the same network and schedule from scratch;
+- the embedded model, fine-tuned on those slices and on what neighbouring ones agree on between
+  them (`finetuning.between`, as Slicer's panel proposes);
+- the same without what is between;
+- the same network and schedule as the first, from scratch;
 - what Slicer's "Fill between slices" does: morphological contour interpolation
   (`pip install itk-morphologicalcontourinterpolation`; left out where it is missing);
 - a copy of the nearest labelled slice.
 
-Writes `results/propagation.md` with a picture and the curves of the training.
+Writes `results/propagation.md` with a picture and the curves of the trainings. The second table
+tells how the ways do by the distance from the nearest labelled slice, and how well the atlas agrees
+with itself over that distance: its contours were drawn slice by slice.
 """
 
 from __future__ import annotations
@@ -52,9 +56,10 @@ STRUCTURES = {
     "Thalamus right": 78,
 }
 FIRST, STEP = 5, 10
-WAYS = {
-    "fine-tuned": "whole",
-    "from scratch": "scratch",
+WAYS = {  # what is taken over from the base model; whether what is between slices teaches too
+    "fine-tuned": ("whole", True),
+    "fine-tuned, slices only": ("whole", False),
+    "from scratch": ("scratch", True),
 }
 RESULTS = Path(__file__).with_name("results")
 COLOURS = (
@@ -108,8 +113,9 @@ def contour_interpolation(labels: np.ndarray) -> np.ndarray | None:
         return np.load(path)
 
 
-def make_job(folder: Path, labels: np.ndarray, transfer: str, steps: int, patch: int) -> Job:
+def make_job(folder: Path, labels: np.ndarray, way: str, arguments: argparse.Namespace) -> Job:
     """The job that the panel would write for this head."""
+    transfer, between = WAYS[way]
     shutil.rmtree(folder, ignore_errors=True)
     case = folder / "cases" / "case_001"
     case.mkdir(parents=True)
@@ -119,7 +125,8 @@ def make_job(folder: Path, labels: np.ndarray, transfer: str, steps: int, patch:
     given.CopyInformation(head)
     sitk.WriteImage(given, str(case / "labels.nrrd"))
     values = {name: index + 1 for index, name in enumerate(STRUCTURES)}
-    slices = Annotated("slices", axis=0, slices=tuple(labelled_slices(labels)))
+    given_on = tuple(labelled_slices(labels))
+    slices = Annotated("slices", axis=0, slices=given_on, between=between)
     job = Job(
         folder=folder,
         name="Propagation",
@@ -138,38 +145,60 @@ def make_job(folder: Path, labels: np.ndarray, transfer: str, steps: int, patch:
             ),
         ),
         options=JobOptions(
-            transfer=transfer, steps=steps, patch=(patch,) * 3, device="cpu", preview_every=10**6
+            transfer=transfer,
+            steps=arguments.steps,
+            patch=(arguments.patch,) * 3,
+            device="cpu",
+            preview_every=10**6,
         ),
     )
     write_job(folder, job)
     return job
 
 
-def dice(found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Of each structure, on the slices that were not labelled."""
-    rest = np.setdiff1d(np.arange(len(labels)), labelled_slices(labels))
+def distances(labels: np.ndarray) -> np.ndarray:
+    """Of every slice from the nearest labelled one, in slices (1 mm)."""
+    given = np.asarray(labelled_slices(labels))
+    return np.abs(given[:, None] - np.arange(len(labels))).min(0)
+
+
+def dice(found: np.ndarray, labels: np.ndarray, distance: int | None = None) -> dict[str, float]:
+    """Of each structure, on the slices that were not labelled; or on those at a distance."""
+    far = distances(labels)
+    rest = far > 0 if distance is None else far == distance
+    return _dice(found[rest], labels[rest])
+
+
+def _dice(found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     scores = {}
     for index, name in enumerate(STRUCTURES, start=1):
-        a, b = found[rest] == index, labels[rest] == index
+        a, b = found == index, labels == index
         scores[name] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
     return scores
 
 
-def train(work: Path, way: str, labels: np.ndarray, steps: int, patch: int) -> dict[str, Any]:
+def mean(scores: dict[str, float]) -> float:
+    return float(np.mean(list(scores.values())))
+
+
+def folder_of(work: Path, way: str) -> Path:
+    return work / way.replace(",", "").replace(" ", "-")
+
+
+def train(way: str, labels: np.ndarray, arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains and segments the head; what is in `work` already is not done again."""
-    folder = work / way.replace(" ", "-")
+    folder = folder_of(arguments.work, way)
     found = folder / "found.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8"))
-    make_job(folder, labels, WAYS[way], steps, patch)
+    make_job(folder, labels, way, arguments)
     started, spent = time.perf_counter(), time.process_time()
 
     def said(report: Any) -> None:
-        mean = np.mean(list(report.dice.values())) if report.dice else float("nan")
         passed = time.perf_counter() - started
         print(
-            f"{way}: step {report.step}, loss {report.train_loss:.3f}, held-out slices {mean:.3f}, "
-            f"{passed:.0f} s",
+            f"{way}: step {report.step}, loss {report.train_loss:.3f}, labelled slices "
+            f"{mean(report.dice):.3f}, {passed:.0f} s",
             flush=True,
         )
 
@@ -188,7 +217,7 @@ def train(work: Path, way: str, labels: np.ndarray, steps: int, patch: int) -> d
 
 
 def segmented(work: Path, way: str) -> np.ndarray:
-    path = work / way.replace(" ", "-") / "labels.nii.gz"
+    path = folder_of(work, way) / "labels.nii.gz"
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
@@ -232,24 +261,35 @@ def report(work: Path, labels: np.ndarray, said: dict[str, dict[str, Any]], how:
         values = [s[name] for s in scores.values()]
         cells = [f"**{v:.3f}**" if v == max(values) else f"{v:.3f}" for v in values]
         lines.append(f"| {name} | {(labels == index).sum() / 1000:.1f} | {' | '.join(cells)} |")
-    means = [float(np.mean(list(s.values()))) for s in scores.values()]
-    lines.append("| mean | | " + " | ".join(f"{m:.3f}" for m in means) + " |")
-    lines.append("")
+    lines.append("| mean | | " + " | ".join(f"{mean(s):.3f}" for s in scores.values()) + " |")
+    lines += ["", *by_distance(found, labels), ""]
     for way, content in said.items():
         lines.append(
             f"- {way}: {content['minutes']:.0f} CPU minutes, {content['wall']:.0f} minutes; "
             f"{content['held_out']}"
         )
     lines += ["", "![coronal slices](propagation.png)", ""]
-    lines += [f"![curves, {way}](propagation-{way.replace(' ', '-')}.png)" for way in said]
+    lines += [f"![curves, {way}](propagation-{folder_of(work, way).name}.png)" for way in said]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "propagation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     overlay(found, labels, RESULTS / "propagation.png")
     for way in said:
-        name = way.replace(" ", "-")
-        curves = open_model(work / name / "model").path / "curves.png"
-        shutil.copy(curves, RESULTS / f"propagation-{name}.png")
+        folder = folder_of(work, way)
+        curves = open_model(folder / "model").path / "curves.png"
+        shutil.copy(curves, RESULTS / f"propagation-{folder.name}.png")
     print("\n".join(lines))
+
+
+def by_distance(found: dict[str, np.ndarray], labels: np.ndarray) -> list[str]:
+    """Mean Dice of the structures on the slices at 1, 2, ... mm from a labelled one."""
+    lines = ["Mean of the structures by the distance from the nearest labelled slice:", ""]
+    lines += ["| mm | " + " | ".join(found) + " | the atlas and itself, shifted by that |"]
+    lines += ["|---|" + "---|" * (len(found) + 1)]
+    for distance in range(1, int(distances(labels)[FIRST:-STEP].max()) + 1):
+        cells = [mean(dice(values, labels, distance)) for values in found.values()]
+        cells.append(mean(_dice(labels[:-distance], labels[distance:])))
+        lines.append(f"| {distance} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    return lines
 
 
 def main() -> None:
@@ -260,10 +300,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS))
     arguments = parser.parse_args()
     labels = truth()
-    said = {
-        way: train(arguments.work, way, labels, arguments.steps, arguments.patch)
-        for way in arguments.only
-    }
+    said = {way: train(way, labels, arguments) for way in arguments.only}
     how = f"propagation.py --steps {arguments.steps} --patch {arguments.patch}"
     report(arguments.work, labels, said, how)
 

@@ -20,9 +20,12 @@ import training_material as material
 from one_side import _official_layers
 
 EPOCH = 50  # steps between validations, on both sides
+SMALL = material.SIZES["small"]  # preprocessing is the same for all sizes
 
 
-def peer(work: str, seed: int, steps: int, optimizer: str, our_layers: bool) -> dict[str, Any]:
+def peer(
+    work: str, seed: int, steps: int, size: str, optimizer: str, our_layers: bool
+) -> dict[str, Any]:
     """nnU-Net's own trainer: only the network, the number of steps and the CPU are told to it.
 
     With `optimizer` "sgd" the rest is stock; "adamw" is the optimiser of MedNeXt's paper.
@@ -53,9 +56,9 @@ def peer(work: str, seed: int, steps: int, optimizer: str, our_layers: bool) -> 
             device: torch.device,
         ) -> None:
             super().__init__(plans, configuration, fold, dataset_json, device)
-            self.num_iterations_per_epoch = EPOCH
+            self.num_iterations_per_epoch = min(EPOCH, steps)
             self.num_val_iterations_per_epoch = 2
-            self.num_epochs = steps // EPOCH
+            self.num_epochs = max(1, steps // EPOCH)
 
         @staticmethod
         def build_network_architecture(
@@ -92,12 +95,12 @@ def peer(work: str, seed: int, steps: int, optimizer: str, our_layers: bool) -> 
             finally:
                 seconds.append(time.perf_counter() - start)
 
-    plans = {**material.plans_json(), "continue_training": False}
+    plans = {**material.plans_json(material.SIZES[size]), "continue_training": False}
     dataset = json.loads((folder / "nnUNet_raw" / material.DATASET / "dataset.json").read_text())
     trainer = Peer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
     start = time.perf_counter()
     trainer.run_training()
-    weights = folder / f"peer-{optimizer}-{seed}-{steps}.pt"
+    weights = folder / "peer.pt"
     torch.save(trainer.network.state_dict(), weights)
     shutil.rmtree(folder / "nnUNet_results", ignore_errors=True)
     return {"seconds": seconds, "whole": time.perf_counter() - start, "weights": str(weights)}
@@ -117,14 +120,21 @@ def prepare(work: str) -> dict[str, Any]:
     shutil.copy(raw / "dataset.json", target)
     for file in (raw / "labelsTr").iterdir():
         shutil.copy(file, target / "gt_segmentations")
-    (target / "nnUNetPlans.json").write_text(json.dumps(material.plans_json()))
+    (target / "nnUNetPlans.json").write_text(json.dumps(material.plans_json(SMALL)))
     (target / "dataset_fingerprint.json").write_text("{}")
     (target / "splits_final.json").write_text(json.dumps([{"train": ["left"], "val": ["right"]}]))
     DefaultPreprocessor(verbose=False).run(material.DATASET, "3d_fullres", "nnUNetPlans", 1)
     return {}
 
 
-def ours(work: str, seed: int, steps: int, checkpointing: str | None = None) -> dict[str, Any]:
+def ours(
+    work: str,
+    seed: int,
+    steps: int,
+    size: str,
+    optimizer: str = "adamw",
+    checkpointing: str | None = None,
+) -> dict[str, Any]:
     """Our loop from scratch: same network, data, patch, batch, steps and augmentation."""
     import numpy as np
     import torch
@@ -142,37 +152,38 @@ def ours(work: str, seed: int, steps: int, checkpointing: str | None = None) -> 
         data = folder / f"{name}.npy"
         labels = folder / f"{name}-labels.npy"
         prepared = preprocess(
-            read_volume([raw / "imagesTr" / f"{name}_0000.nii.gz"]), material.plan()
+            read_volume([raw / "imagesTr" / f"{name}_0000.nii.gz"]), material.plan(SMALL)
         )
         np.save(data, np.asarray(prepared.data))
         found = read_volume([raw / "labelsTr" / f"{name}.nii.gz"]).array[0]
         np.save(labels, prepared.frame.view(found).astype(np.int16))
         cases[name] = TrainingCase(name, data, labels)
-    names = tuple(material.STRUCTURES)
+    names = tuple(material.NAMES)
     task = SegmentationTask((cases["left"],), (cases["right"],), len(names) + 1, names)
     recipe = Recipe(
-        patch_size=material.PATCH,
-        phases=phases(steps, "scratch", "adamw"),
+        patch_size=material.SIZES[size].patch,
+        phases=phases(steps, "scratch", optimizer),
+        optimizer=optimizer,  # type: ignore[arg-type]
         batch_size=material.BATCH,
-        steps_per_epoch=EPOCH,
+        steps_per_epoch=min(EPOCH, steps),
         checkpointing=checkpointing,  # type: ignore[arg-type]
         seed=seed,
         device="cpu",
         validation_windows=2 * material.BATCH,
     )
     torch.manual_seed(seed)
-    network = MedNeXt(1, len(names) + 1, deep_supervision=True, **material.NETWORK)
+    network = MedNeXt(1, len(names) + 1, deep_supervision=True, **material.SIZES[size].network)
     seconds: list[float] = []
     control = Control(on_step=lambda report: seconds.append(report.seconds))
     start = time.perf_counter()
-    outcome = train(network, task, recipe, folder / f"ours-{seed}", control)
-    weights = folder / f"ours-{seed}-{steps}.pt"
+    outcome = train(network, task, recipe, folder / "ours", control)
+    weights = folder / "ours.pt"
     torch.save(outcome.last_weights, weights)
-    shutil.rmtree(folder / f"ours-{seed}", ignore_errors=True)
+    shutil.rmtree(folder / "ours", ignore_errors=True)
     return {"seconds": seconds, "whole": time.perf_counter() - start, "weights": str(weights)}
 
 
-def dice(work: str, weights: str) -> dict[str, Any]:
+def dice(work: str, weights: str, size: str) -> dict[str, Any]:
     """Of the last weights on the half that did not train, by the same predictor for both sides."""
     import numpy as np
     import SimpleITK as sitk
@@ -186,7 +197,7 @@ def dice(work: str, weights: str) -> dict[str, Any]:
     raw = folder / "nnUNet_raw" / material.DATASET
     model = write_model(
         folder / "judged",
-        plan=material.plan(),
+        plan=material.plan(material.SIZES[size]),
         weights={"0": torch.load(weights, weights_only=True)},
         labels=material.LABELS,
         channel_names=["T1"],
