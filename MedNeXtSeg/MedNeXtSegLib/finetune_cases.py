@@ -38,7 +38,6 @@ class TrainingCase:
     kept: Path | None = None
     kept_name: str = ""
     beyond: bool = False  # of `SLICES`: nothing lies beyond the first and the last of them
-    between: bool = True  # of `SLICES`: what neighbours agree on teaches between them too
 
     @property
     def from_scene(self) -> bool:

@@ -59,8 +59,7 @@ class CasesPanel:
             guard.connect(selector, "currentNodeChanged(vtkMRMLNode*)", self._edited)
         for combo in (ui.annotatedCombo, ui.axisCombo, ui.useCombo):
             guard.connect(combo, "currentIndexChanged(int)", self._edited)
-        for check in (ui.beyondCheck, ui.betweenCheck):
-            guard.connect(check, "toggled(bool)", self._edited)
+        guard.connect(ui.beyondCheck, "toggled(bool)", self._edited)
         prepare_table(ui.casesTable)
         for label, widget in (
             (ui.caseSegmentationLabel, ui.caseSegmentationSelector),
@@ -213,7 +212,6 @@ class CasesPanel:
             ui.annotatedCombo.currentIndex = ANNOTATED.index(case.annotated) if case else 0
             ui.axisCombo.currentIndex = AXES.index(case.axis) if case else 0
             ui.beyondCheck.checked = case is not None and case.beyond
-            ui.betweenCheck.checked = case is None or case.between
             ui.useCombo.currentIndex = USES.index(case.use) if case else 0
         finally:
             self._filling = False
@@ -232,15 +230,12 @@ class CasesPanel:
             (ui.axisLabel, slices),
             (ui.axisCombo, slices),
             (ui.beyondCheck, slices),
-            (ui.betweenCheck, slices),
             (ui.boxLabel, box),
             (ui.boxSelector, box),
         ):
             widget.visible = shown
         ui.annotatedExplanation.text = annotated_explanations()[case.annotated]
-        for widget in (
-            ui.annotatedCombo, ui.axisCombo, ui.beyondCheck, ui.betweenCheck, ui.boxSelector,
-        ):  # fmt: skip
+        for widget in (ui.annotatedCombo, ui.axisCombo, ui.beyondCheck, ui.boxSelector):
             widget.enabled = case.from_scene  # files of an earlier training are as they are
 
     def _selected(self) -> None:
@@ -261,6 +256,5 @@ class CasesPanel:
         case.annotated = ANNOTATED[ui.annotatedCombo.currentIndex]
         case.axis = AXES[ui.axisCombo.currentIndex]
         case.beyond = bool(ui.beyondCheck.checked)
-        case.between = bool(ui.betweenCheck.checked)
         case.use = USES[ui.useCombo.currentIndex]
         self._show(self.row)

@@ -165,7 +165,7 @@ def _annotated(case: TrainingCase, grid: Grid) -> dict[str, Any]:
     said: dict[str, Any] = {"kind": case.annotated or EVERYTHING}
     if case.annotated == SLICES:
         said["axis"] = array_axis(case.axis, grid.ijk_to_ras)
-        said["beyond"], said["between"] = case.beyond, case.between
+        said["beyond"] = case.beyond
         said["slices"] = None
     elif case.annotated == BOX:
         low, high = roi_box(case.roi, grid)
@@ -186,7 +186,6 @@ def source_of(case: TrainingCase) -> dict[str, Any]:
         "annotated": case.annotated,
         "axis": case.axis,
         "beyond": case.beyond,
-        "between": case.between,
     }
 
 

@@ -32,7 +32,6 @@ def save_cases(settings: SceneSettings, cases: list[TrainingCase]) -> None:
             "annotated": c.annotated,
             "axis": c.axis,
             "beyond": c.beyond,
-            "between": c.between,
             "use": c.use,
         }
         for c in held
@@ -63,7 +62,6 @@ def load_cases(settings: SceneSettings) -> list[TrainingCase]:
             settings.reference(_role(number, "Box")),
             _one_of(entry.get("use"), USES, AUTO),
             beyond=entry.get("beyond") is True,
-            between=entry.get("between") is not False,
         )
         if case.nodes():
             cases.append(case)
@@ -106,7 +104,6 @@ def _remembered(content: Mapping[str, Any], place: Path, number: int) -> Trainin
         place,
         _name(volumes[0]) or _("Case {number}").format(number=number),
         beyond=source.get("beyond") is True,
-        between=source.get("between") is not False,
     )
 
 

@@ -111,9 +111,7 @@ class FinetuneParameter:
             for node in case.nodes()
         )
         settings = repr(self.as_json())
-        cases = tuple(
-            (c.annotated, c.axis, c.beyond, c.between, c.use, str(c.kept or "")) for c in self.cases
-        )
+        cases = tuple((c.annotated, c.axis, c.beyond, c.use, str(c.kept or "")) for c in self.cases)
         return (settings, cases, times)
 
 

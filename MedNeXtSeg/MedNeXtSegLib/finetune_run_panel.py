@@ -62,9 +62,7 @@ class FinetuneRunPanel:
 
     def _key(self) -> object:
         parameter = self.parameter()
-        cases = [
-            (c.title(), c.annotated, c.axis, c.beyond, c.between, c.use) for c in parameter.cases
-        ]
+        cases = [(c.title(), c.annotated, c.axis, c.beyond, c.use) for c in parameter.cases]
         settings = {**parameter.as_json(), "name": ""}  # a name that is suggested is no change
         return repr((settings, cases))
 

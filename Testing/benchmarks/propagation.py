@@ -6,10 +6,8 @@ Colin27's head and ten structures of the AAL atlas (Debian's mricron-data), larg
 and right, given on every tenth axial slice. Compared on all other slices, by the Dice coefficient
 of each structure:
 
-- the embedded model, fine-tuned on those slices and on what neighbouring ones agree on between
-  them (`finetuning.between`, as Slicer's panel proposes);
-- the same without what is between;
-- the same network and schedule as the first, from scratch;
+- the embedded model, fine-tuned on those slices;
+- the same network and schedule from scratch;
 - what Slicer's "Fill between slices" does: morphological contour interpolation
   (`pip install itk-morphologicalcontourinterpolation`; left out where it is missing);
 - a copy of the nearest labelled slice.
@@ -56,11 +54,7 @@ STRUCTURES = {
     "Thalamus right": 78,
 }
 FIRST, STEP = 5, 10
-WAYS = {  # what is taken over from the base model; whether what is between slices teaches too
-    "fine-tuned": ("whole", True),
-    "fine-tuned, slices only": ("whole", False),
-    "from scratch": ("scratch", True),
-}
+WAYS = {"fine-tuned": "whole", "from scratch": "scratch"}
 RESULTS = Path(__file__).with_name("results")
 COLOURS = (
     *("#d62728", "#ff9896", "#1f77b4", "#aec7e8", "#2ca02c"),
@@ -115,7 +109,6 @@ def contour_interpolation(labels: np.ndarray) -> np.ndarray | None:
 
 def make_job(folder: Path, labels: np.ndarray, way: str, arguments: argparse.Namespace) -> Job:
     """The job that the panel would write for this head."""
-    transfer, between = WAYS[way]
     shutil.rmtree(folder, ignore_errors=True)
     case = folder / "cases" / "case_001"
     case.mkdir(parents=True)
@@ -125,8 +118,7 @@ def make_job(folder: Path, labels: np.ndarray, way: str, arguments: argparse.Nam
     given.CopyInformation(head)
     sitk.WriteImage(given, str(case / "labels.nrrd"))
     values = {name: index + 1 for index, name in enumerate(STRUCTURES)}
-    given_on = tuple(labelled_slices(labels))
-    slices = Annotated("slices", axis=0, slices=given_on, between=between)
+    slices = Annotated("slices", axis=0, slices=tuple(labelled_slices(labels)))
     job = Job(
         folder=folder,
         name="Propagation",
@@ -145,7 +137,7 @@ def make_job(folder: Path, labels: np.ndarray, way: str, arguments: argparse.Nam
             ),
         ),
         options=JobOptions(
-            transfer=transfer,
+            transfer=WAYS[way],
             steps=arguments.steps,
             patch=(arguments.patch,) * 3,
             device="cpu",
@@ -182,7 +174,7 @@ def mean(scores: dict[str, float]) -> float:
 
 
 def folder_of(work: Path, way: str) -> Path:
-    return work / way.replace(",", "").replace(" ", "-")
+    return work / way.replace(" ", "-")
 
 
 def train(way: str, labels: np.ndarray, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def a_job(
         image, labels = write_case(root / "data", f"head{number}", 4 * number, every)
         values = dict(zip(names, (1, 2), strict=True))
         use = "validate" if cases > 1 and number == cases - 1 else "auto"
-        annotated = Annotated("everything" if every == 1 else "slices", between=True)
+        annotated = Annotated("everything" if every == 1 else "slices")
         files.append(CaseFile(f"case_{number}", (image,), labels, values, annotated, use=use))
     chosen = JobOptions(device="cpu", threads=1, steps=4, batch=1, preview_every=2)
     job = Job(

@@ -10,7 +10,6 @@ import pytest
 
 from mednext_engine.errors import InputError
 from mednext_engine.finetuning.annotation import annotated_slices, known_voxels, training_labels
-from mednext_engine.finetuning.between import fill_between
 from mednext_engine.finetuning.case_file import Annotated, CaseFile
 from mednext_engine.finetuning.counting import bounding_boxes, class_counts, slice_counts
 from mednext_engine.finetuning.label_resampling import (
@@ -83,32 +82,6 @@ def test_structures_that_end_where_the_slices_do_have_background_beyond() -> Non
     assert known_voxels(near, about).all()
     alone = column(0, 1, 0, 0)
     assert np.flatnonzero(known_voxels(alone, about).ravel()).tolist() == [1]
-
-
-def test_between_slices_holds_what_both_agree_on() -> None:
-    labels = np.full((5, 1, 12), -1, np.int16)
-    labels[1, 0] = (1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    labels[4, 0] = (1, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0)
-    before = labels.copy()
-    found = fill_between(labels, 0, (1, 4), (1.0, 1.0, 1.0))
-    # The slices are 3 mm apart; background lies further than that from x = 3, from x = 7 on.
-    between = [1, -1, 2, -1, -1, -1, -1, 0, 0, 0, 0, 0]
-    assert found[2, 0].tolist() == found[3, 0].tolist() == between
-    assert np.array_equal(labels, before)
-    assert np.array_equal(found[[0, 1, 4]], labels[[0, 1, 4]])
-    apart = fill_between(labels, 0, (1, 4), (2.0, 1.0, 1.0))  # 6 mm
-    assert apart[2, 0].tolist() == [1, -1, 2, -1, -1, -1, -1, -1, -1, -1, 0, 0]
-    labels[3, 0, 0] = 2  # drawn there
-    assert fill_between(labels, 0, (1, 4), (1.0, 1.0, 1.0))[3, 0, 0] == 2
-    turned = fill_between(np.moveaxis(before, 0, 2), 2, (1, 4), (1.0, 1.0, 1.0))
-    assert np.array_equal(np.moveaxis(turned, 2, 0), found)
-
-
-def test_between_empty_slices_is_nothing() -> None:
-    labels = np.full((4, 2, 2), -1, np.int16)
-    labels[[0, 3]] = 0
-    assert (fill_between(labels, 0, (0, 3), (1.0, 1.0, 1.0)) == 0).all()
-    assert np.array_equal(fill_between(labels, 0, (0,), (1.0, 1.0, 1.0)), labels)
 
 
 def test_slices_of_nothing_are_refused() -> None:

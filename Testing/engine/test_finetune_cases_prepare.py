@@ -98,29 +98,6 @@ def test_a_divided_case_is_never_known_twice(folder: Path) -> None:
     assert not ((train >= 0) & (validation >= 0)).any()
 
 
-def test_what_slices_agree_on_teaches_but_is_never_measured(folder: Path) -> None:
-    drawn = np.zeros((12, 14, 16), np.uint8)
-    drawn[[1, 5, 9], 2:6, 2:6] = 1
-    drawn[9, 2:6, 2:6] = 2
-    about = Annotated("slices", axis=0, slices=(1, 5, 9), between=True)
-    job = a_job(folder, [a_case(folder, 1, drawn, VALUES, annotated=about)], NAMES)
-    both = Split(("case_001",), ("case_001",))
-    prepared = prepare(job, a_plan(), both)
-    train, measured = prepared.train[0].open()[1], prepared.validation[0].open()[1]
-    assert (measured >= 0).any(axis=(1, 2)).nonzero()[0].tolist() == [1, 5, 9]
-    assert train[3, 3, 3] == 1  # of slices 1 and 5
-    assert train[7, 3, 3] == -1  # slices 5 and 9 do not agree
-    assert train[7, 13, 15] == 0
-    assert prepared.surviving == {"case_001": 1.0}
-    # Held out, slice 5 tells nothing of itself: 1 and 9 do not agree where something is drawn.
-    held = Split(("case_001",), ("case_001",), {"case_001": HeldOut(0, (5,))})
-    prepared = prepare(job, a_plan(), held)
-    train, measured = prepared.train[0].open()[1], prepared.validation[0].open()[1]
-    assert (measured >= 0).any(axis=(1, 2)).nonzero()[0].tolist() == [5]
-    assert (train[2:9, 2:6, 2:6] == -1).all()
-    assert not ((train >= 0) & (measured >= 0)).any()
-
-
 def test_nothing_left_to_train_on(folder: Path) -> None:
     job = a_job(folder, [a_case(folder, 1, blocks(), VALUES)], NAMES)
     held = {"case_001": HeldOut(0, tuple(range(12)))}

@@ -80,14 +80,13 @@ def test_what_cannot_be_meant_is_refused(root, places, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_slices_are_told_to_the_job(root, places, capsys):
-    told = ("--annotated", "slices", "--empty-beyond", "--agreed-between", "--check-only")
+    told = ("--annotated", "slices", "--empty-beyond", "--check-only")
     main(arguments(root, *told))
     (case, *_) = sorted((places / "runs").glob("*/cases/*/case.json"))
     annotated = json.loads(case.read_text())["annotated"]
-    assert (annotated["kind"], annotated["beyond"], annotated["between"]) == ("slices", True, True)
-    for flag in ("--empty-beyond", "--agreed-between"):
-        assert main(arguments(root, flag)) == exits.USAGE
-        assert f"{flag} belongs to --annotated slices" in capsys.readouterr().err
+    assert (annotated["kind"], annotated["beyond"]) == ("slices", True)
+    assert main(arguments(root, "--empty-beyond")) == exits.USAGE
+    assert "--empty-beyond belongs to --annotated slices" in capsys.readouterr().err
 
 
 def test_a_network_is_chosen_from_scratch_only(root, places, capsys):

@@ -108,7 +108,6 @@ def test_the_card_says_how_it_was_made(made):
     assert said["data"]["training_cases"] == 1
     # every third of 24 slices is drawn
     assert said["data"]["annotated_share"] == pytest.approx(8 / 24, abs=1e-3)
-    assert said["data"]["agreed_between_slices"] is True
     assert said["schedule"]["steps"] == 4
     assert said["kept_labels"] == ["bright"]
     assert said["evaluation"]["labels"] == made.before_after

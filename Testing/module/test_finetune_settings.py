@@ -117,21 +117,18 @@ def test_slices_beyond_which_there_is_nothing(
     ui.annotatedCombo.currentIndex = 1
     assert not ui.beyondCheck.isHidden()
     assert "unknown, but for what is ticked" in ui.annotatedExplanation.text
-    assert ui.betweenCheck.checked
-    ui.betweenCheck.checked = False
     ui.beyondCheck.checked = True
     train(ui)
     (folder,) = run_folders(a_training_panel)
     case = json.loads((folder / "cases" / "case_001" / "case.json").read_text())
     assert case["annotated"] == {
-        "kind": "slices", "axis": None, "slices": None, "beyond": True, "between": False,
+        "kind": "slices", "axis": None, "slices": None, "beyond": True,
     }  # fmt: skip
     until(lambda: ui.runsTable.rowCount == 1)
     ui.removeCaseButton.click()
     ui.runsTable.selectRow(0)
     ui.continueButton.click()
     assert ui.beyondCheck.checked
-    assert not ui.betweenCheck.checked
 
 
 def test_several_channels_ask_for_their_volumes(a_training_panel: Any, a_volume: Any) -> None:

@@ -36,7 +36,6 @@ what DATASET may be:
 what is drawn only in part:
   --annotated slices     only on some slices; what is between them is unknown, not background
   --empty-beyond         and nothing lies beyond the first and the last of these slices
-  --agreed-between       and what neighbouring slices agree on holds between them
   --annotated painted    value 0 is unknown everywhere, and one label is the background
 
 a run that was stopped or killed goes on where it was:
@@ -75,11 +74,6 @@ def add(commands: Any) -> None:
         action="store_true",
         help="with --annotated slices: every structure is drawn from end to end, so that beyond "
         "the first and the last slice, further than the widest gap between two, is background",
-    )
-    add(
-        "--agreed-between",
-        action="store_true",
-        help="with --annotated slices: learn between neighbouring slices what both agree on",
     )
     add("--channels", metavar="A,B,...", help="names of the image's channels")
     _add_settings(parser)
@@ -202,10 +196,9 @@ def _new_job(args: argparse.Namespace, folder: Path) -> Job:
 def _annotated(args: argparse.Namespace) -> Annotated:
     from ..finetuning.job import Annotated
 
-    if args.annotated != "slices" and (args.empty_beyond or args.agreed_between):
-        which = "--empty-beyond" if args.empty_beyond else "--agreed-between"
-        raise UsageError(f"{which} belongs to --annotated slices.")
-    return Annotated(args.annotated, beyond=args.empty_beyond, between=args.agreed_between)
+    if args.empty_beyond and args.annotated != "slices":
+        raise UsageError("--empty-beyond belongs to --annotated slices.")
+    return Annotated(args.annotated, beyond=args.empty_beyond)
 
 
 def _title(args: argparse.Namespace) -> str:

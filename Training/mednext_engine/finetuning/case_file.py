@@ -6,7 +6,6 @@
      "ignore": value that means unknown, or null,
      "annotated": {"kind": "everything" | "slices" | "box" | "painted",
                    "axis": 0 | 1 | 2 | null, "slices": [index, ...] | null, "beyond": bool,
-                   "between": bool,
                    "box": [[z0, z1], [y0, y1], [x0, x1]] | null},
      "use": "auto" | "train" | "validate",
      "overlaps": [[label name, label name, voxels]],
@@ -56,7 +55,6 @@ class Annotated:
         slices: their indices; None: found, those that hold a label.
         beyond: structures end where the slices do, so what lies further beyond the first and the
             last one than the widest gap between two is background; else it is unknown.
-        between: what neighbouring slices agree on teaches between them too (`between`).
         box: first voxel and the one after the last, for z, y and x.
     """
 
@@ -65,7 +63,6 @@ class Annotated:
     slices: tuple[int, ...] | None = None
     box: Box | None = None
     beyond: bool = False
-    between: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def _read_values(raw: Any) -> dict[str, int]:
 
 def _read_annotated(raw: Any) -> Annotated:
     table = read_dict(raw, "'annotated'")
-    check_keys(table, ("kind", "axis", "slices", "box", "beyond", "between"), "'annotated'")
+    check_keys(table, ("kind", "axis", "slices", "box", "beyond"), "'annotated'")
     kind = read_choice(table.get("kind", "everything"), "'kind' of 'annotated'", KINDS)
     axis, slices, box = table.get("axis"), table.get("slices"), table.get("box")
     if slices is not None and axis is None:
@@ -143,7 +140,6 @@ def _read_annotated(raw: Any) -> Annotated:
         slices=slices,
         box=None if box is None else _read_box(box),
         beyond=read_bool(table.get("beyond", False), "'beyond'"),
-        between=read_bool(table.get("between", False), "'between'"),
     )
 
 
@@ -190,7 +186,6 @@ def write_case(folder: Path, job_folder: Path, case: CaseFile) -> None:
             "slices": None if about.slices is None else list(about.slices),
             "box": None if about.box is None else [list(side) for side in about.box],
             "beyond": about.beyond,
-            "between": about.between,
         },
         "use": case.use,
         "overlaps": [list(overlap) for overlap in case.overlaps],

@@ -7,7 +7,7 @@ there is; without it a folder counts as unfinished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,7 @@ import numpy as np
 from ..atomic import replacing
 from ..errors import EngineError, InputError, OutputError
 from ..models.jsonfile import read_dict, read_json, read_list, read_number, read_text, write_json
-from .annotation import UNKNOWN, annotated_slices, training_labels
-from .between import fill_between
+from .annotation import UNKNOWN, training_labels
 from .case_file import CaseFile
 from .facts import image_digest, read_case_arrays
 from .job import Job
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 
 INDEX = "index.json"
 _DATA, _TRAIN, _VALIDATION = "_image.npy", "_train.npy", "_validation.npy"
-
-Filler = Callable[[np.ndarray, Collection[int]], np.ndarray]
-"""Makes labels to train on of what is known, given the slices that are held out: those must not be
-told by others."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +139,7 @@ def _prepare(
             "Annotate a part of the image, or leave the case out.",
         )
     held = split.inside.get(case.id)
-    filled = _filler(case, values, volume.spacing)
-    if held is not None:
-        maps = _divided(labels, plan, frame, held, filled)
-    else:
-        taught = filled(labels, ())
-        teach = whole if taught is labels else labels_on_plan(taught, plan, frame, monitor)
-        maps = {_TRAIN: teach, _VALIDATION: whole}
+    maps = _divided(labels, plan, frame, held) if held else {_TRAIN: whole, _VALIDATION: whole}
     uses = {_TRAIN: case.id in split.train, _VALIDATION: case.id in split.validate}
     for name, array in maps.items():
         if uses[name]:
@@ -159,15 +148,6 @@ def _prepare(
     data = np.asarray(preprocess(volume, plan, frame=frame).data, dtype=np.float32)
     _save(folder / f"{case.id}{_DATA}", data)
     return share, image_digest(volume)
-
-
-def _filler(case: CaseFile, values: np.ndarray, spacing: Sequence[float]) -> Filler:
-    if case.annotated.kind != "slices" or not case.annotated.between:
-        return lambda labels, held: labels
-    axis, slices = annotated_slices(values, case.annotated)
-    return lambda labels, held: fill_between(
-        labels, axis, [index for index in slices if index not in held], spacing
-    )
 
 
 def labels_on_plan(
@@ -194,13 +174,9 @@ def surviving_in_frame(labels: np.ndarray, on_plan: np.ndarray, frame: Frame) ->
     return surviving_share(seen, on_plan) * inside / max(total, 1)
 
 
-def _divided(
-    labels: np.ndarray, plan: Plan, frame: Frame, held: HeldOut, filled: Filler
-) -> dict[str, np.ndarray]:
+def _divided(labels: np.ndarray, plan: Plan, frame: Frame, held: HeldOut) -> dict[str, np.ndarray]:
     """Labels to train on and to validate with; no voxel of the plan's grid is known in both."""
-    rest, measured = hold_out(labels, held)
-    rest = filled(rest, held.slices)
-    train, validation = (labels_on_plan(part, plan, frame) for part in (rest, measured))
+    train, validation = (labels_on_plan(part, plan, frame) for part in hold_out(labels, held))
     train[validation != UNKNOWN] = UNKNOWN
     for array, what in ((train, "to train on"), (validation, "to validate with")):
         if not (array != UNKNOWN).any():

@@ -55,12 +55,7 @@ def report_text(
         f"# {job.name}",
         "",
         f"A model {origin}, with {_times(data['training_cases'], 'training volume')}, of which "
-        f"{100 * data['annotated_share']:.3g} % of the voxels are annotated."
-        + (
-            " Between annotated slices, what neighbouring ones agree on was learned too."
-            if data["agreed_between_slices"]
-            else ""
-        ),
+        f"{100 * data['annotated_share']:.3g} % of the voxels are annotated.",
         "",
         "## Dice before and after",
         "",

@@ -169,9 +169,6 @@ def provenance_of(job: Job, decisions: Decisions, made: Made, base: Model | None
             "training_cases": len(decisions.split.train),
             "held_out_cases": len(decisions.split.validate),
             "annotated_share": round(decisions.share, 4),
-            "agreed_between_slices": any(
-                case.annotated.kind == "slices" and case.annotated.between for case in job.cases
-            ),
         },
         "schedule": {
             "preset": job.preset,
