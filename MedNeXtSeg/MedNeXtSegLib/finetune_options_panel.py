@@ -71,7 +71,7 @@ class TrainOptionsPanel:
         ui.presetCombo.currentIndex = PRESETS.index(STANDARD)
         ui.trainDeviceCombo.setItemData(0, "auto")
         ui.trainDeviceCombo.setItemData(1, "cpu")
-        self._describe()
+        self.describe()
 
     def _combos(self) -> list[Any]:
         ui = self._ui
@@ -235,7 +235,7 @@ class TrainOptionsPanel:
             self._suggest()
         finally:
             self._filling = False
-        self._describe()
+        self.describe()
         self.on_changed()
 
     def _suggest(self) -> None:
@@ -257,7 +257,8 @@ class TrainOptionsPanel:
             ui.channelsEdit.text = channels
         self._suggested_channels = channels
 
-    def _describe(self) -> None:
+    def describe(self) -> None:
+        """Shows the fields that mean something with what is chosen, and says what is."""
         ui = self._ui
         ui.presetExplanation.text = preset_words()[self.preset]
         scratch = TRANSFERS[ui.transferCombo.currentIndex] == SCRATCH

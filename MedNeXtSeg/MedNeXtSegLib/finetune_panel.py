@@ -232,7 +232,10 @@ class FinetunePanel:
         self.labels.keep([replace(row) for row in self.labels.table.rows])
 
     def _advanced(self, collapsed: bool) -> None:
-        if not collapsed and not self._devices_asked:
+        if collapsed:
+            return
+        self.options.describe()  # expanding has shown what was hidden while it was collapsed
+        if not self._devices_asked:
             self._devices_asked = True
             self._logic.context.client.ask(p.Doctor(devices=True), self._doctored)
 

@@ -91,6 +91,8 @@ def test_the_network_from_scratch_can_be_chosen(
     ui = a_training_panel.ui
     ui.addPairsButton.click()
     assert ui.networkCombo.isHidden()
+    ui.advancedSection.collapsed = False
+    assert ui.networkCombo.isHidden()
     ui.upkernCheck.checked = True
     ui.transferCombo.currentIndex = 2
     assert not ui.networkCombo.isHidden()

@@ -55,7 +55,7 @@ def check_split(
                 "",
                 split.sentence,
                 "Add a second case to see how the model does on another. If only this one is to be "
-                "completed, let the model learn from all of it: set its use to training.",
+                "completed, choose as its use that the model learns from it: then all of it does.",
             )
         )
     train, validation = _counts(cases, split)
