@@ -78,7 +78,6 @@ def test_what_cannot_be_meant_is_refused(root, places, capsys):
     assert main(arguments(root, "--base", "nobody")) == exits.MODEL
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_slices_are_told_to_the_job(root, places, capsys):
     told = ("--annotated", "slices", "--empty-beyond", "--check-only")
     main(arguments(root, *told))
@@ -98,6 +97,7 @@ def test_a_network_is_chosen_from_scratch_only(root, places, capsys):
     assert "bright  new" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_says_how_to_go_on(root, places):
     command = [sys.executable, "-m", "mednext_engine.cli", *arguments(root, "--steps", "100")]
     process = subprocess.Popen(
