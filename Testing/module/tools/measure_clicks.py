@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from places import keep_private
 from render_panel import ROOT, idle, until
 
 ROUNDS = 3
@@ -30,8 +31,7 @@ def main() -> None:
     times: Times = {}
     for _round in range(ROUNDS):
         with tempfile.TemporaryDirectory() as private:
-            os.environ["MEDNEXT_MODELS"] = str(Path(private) / "models")
-            os.environ["MEDNEXT_LOGS"] = str(Path(private) / "logs")
+            keep_private(private)
             fresh_processes(Path(private), times)
             # Each round has a process of its own: the module is loaded once in a Slicer session.
             said = subprocess.run(

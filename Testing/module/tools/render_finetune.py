@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from places import keep_private
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "MedNeXtSeg")]
@@ -27,8 +29,7 @@ RADII = (8, 13, 9)
 def main() -> None:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     with tempfile.TemporaryDirectory() as private:
-        for name in ("MODELS", "LOGS", "RUNS"):
-            os.environ[f"MEDNEXT_{name}"] = str(Path(private) / name.lower())
+        keep_private(private)
         import harness
 
         harness.start()

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from places import keep_private
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE.parent), str(ROOT / "MedNeXtSeg")]
@@ -26,8 +28,7 @@ WIDTH, HEIGHT = 400, 760
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as private:
-        os.environ["MEDNEXT_MODELS"] = str(Path(private) / "models")
-        os.environ["MEDNEXT_LOGS"] = str(Path(private) / "logs")
+        keep_private(private)
         import harness
 
         harness.start()
