@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -130,19 +131,25 @@ class TrainOptionsPanel:
             options["steps"] = int(ui.stepsSpin.value)
         return options
 
+    @contextmanager
+    def _fill(self) -> Iterator[None]:
+        """What is set meanwhile was not chosen by the person."""
+        self._filling = True
+        try:
+            yield
+        finally:
+            self._filling = False
+
     # ---- showing ---------------------------------------------------------------------------------
 
     def set_models(self, models: Sequence[Mapping[str, Any]]) -> None:
         """Lists the installed models; the choice stays where it can."""
         self._models = list(models)
-        self._filling = True
-        try:
+        with self._fill():
             self._ui.baseCombo.clear()
             for model in models:
                 self._ui.baseCombo.addItem(str(model.get("title") or model["id"]), str(model["id"]))
             self._choose()
-        finally:
-            self._filling = False
         self._changed()
 
     def choose_base(self, identifier: str) -> None:
@@ -161,8 +168,7 @@ class TrainOptionsPanel:
         """Lists the accelerators that the worker found, with their free memory."""
         combo = self._ui.trainDeviceCombo
         chosen = combo.currentData
-        self._filling = True
-        try:
+        with self._fill():
             _keep_first(combo)
             for device in devices:
                 text = _("{title} ({name}), {free} free").format(
@@ -172,14 +178,11 @@ class TrainOptionsPanel:
             if not any(device["name"] == "cpu" for device in devices):
                 combo.addItem(_("CPU"), "cpu")
             combo.currentIndex = max(0, combo.findData(chosen))
-        finally:
-            self._filling = False
 
     def set_networks(self, networks: Sequence[Mapping[str, Any]]) -> None:
         """Lists what can be trained from scratch."""
         combo, chosen = self._ui.networkCombo, self._ui.networkCombo.currentData
-        self._filling = True
-        try:
+        with self._fill():
             _keep_first(combo)
             for network in networks:
                 text = _("{title} ({millions} million weights)").format(
@@ -187,21 +190,16 @@ class TrainOptionsPanel:
                 )
                 combo.addItem(text, str(network["id"]))
             combo.currentIndex = max(0, combo.findData(chosen)) if chosen else 0
-        finally:
-            self._filling = False
 
     def set_cases(self, cases: Sequence[TrainingCase]) -> None:
         """Lists the cases that a preview may show."""
         combo, chosen = self._ui.previewCombo, self._ui.previewCombo.currentIndex
-        self._filling = True
-        try:
+        with self._fill():
             _keep_first(combo)
             for number, case in enumerate(cases, start=1):
                 text = _("Case {number}: {title}").format(number=number, title=case.title())
                 combo.addItem(text)
             combo.currentIndex = chosen if chosen < combo.count else 0
-        finally:
-            self._filling = False
 
     def set_enabled(self, enabled: bool) -> None:
         for widget in (*self._combos(), self._ui.nameEdit, self._ui.channelsEdit):
@@ -230,11 +228,8 @@ class TrainOptionsPanel:
         index = int(self._ui.baseCombo.currentIndex)
         if 0 <= index < len(self._models):
             self._wanted = str(self._models[index]["id"])
-        self._filling = True
-        try:
+        with self._fill():
             self._suggest()
-        finally:
-            self._filling = False
         self.describe()
         self.on_changed()
 
