@@ -6,8 +6,7 @@ Same network (a small MedNeXt v2), data, patch, batch and number of steps, from 
 a fresh process, the last weights judged by the same predictor on the hemisphere that did not train.
 nnU-Net's trainer runs MedNeXt's layers as the official code has them; with SGD it is stock, with
 AdamW it has the optimiser of MedNeXt's paper. Ours runs with both. One row runs nnU-Net's trainer
-on our layers.
-Runs that are in `--work` already are not repeated. Writes `results/training.md`.
+on our layers. Runs that are in `--work` already are not repeated. Writes `results/training.md`.
 """
 
 from __future__ import annotations
@@ -94,7 +93,8 @@ def speed(found: dict[str, dict[str, Any]]) -> list[str]:
 def of_size(name: str) -> str:
     size = material.SIZES[name]
     z, y, x = size.patch
-    return f"{size.channels} channels, {sum(size.blocks)} blocks, patch {z} x {y} x {x}"
+    channels, blocks = size.network["channels"], sum(size.network["blocks"])
+    return f"{channels} channels, {blocks} blocks, patch {z} x {y} x {x}"
 
 
 def main() -> None:

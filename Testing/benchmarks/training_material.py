@@ -17,7 +17,9 @@ import SimpleITK as sitk
 from few_cases import NAMES, SPACING, volumes
 
 from mednext_engine.models.plan import Plan, Resampling
+from mednext_engine.models.store import find_model
 from mednext_engine.models.writer import Training, plans_from
+from mednext_engine.networks.registry import CONFIGURATIONS
 
 DATASET = "Dataset501_Hemispheres"
 BATCH = 2
@@ -28,23 +30,14 @@ class Size:
     """A network, and patches of (z, y, x) voxels for it."""
 
     patch: tuple[int, int, int]
-    channels: int
-    blocks: tuple[int, ...]
-
-    @property
-    def network(self) -> dict[str, Any]:
-        return {
-            "channels": self.channels,
-            "blocks": list(self.blocks),
-            "expansion": [2] * 9,
-            "kernel_size": 3,
-            "grn": True,
-        }
+    network: dict[str, Any]
 
 
 SIZES = {
-    "small": Size((48, 48, 32), 8, (1,) * 9),  # learns something within minutes
-    "embedded": Size((64, 64, 48), 16, (1, *(2,) * 7, 1)),  # the network that the product ships
+    # Learns something within minutes.
+    "small": Size((48, 48, 32), CONFIGURATIONS["laptop-nano-k3"].kwargs),
+    # The network that the product ships.
+    "embedded": Size((64, 64, 48), find_model("BrainTissueMR").plan.network_kwargs),
 }
 LABELS = {"background": 0, **{name: i + 1 for i, name in enumerate(NAMES)}}
 

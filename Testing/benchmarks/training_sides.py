@@ -184,7 +184,7 @@ def ours(
 
 
 def dice(work: str, weights: str, size: str) -> dict[str, Any]:
-    """Of the last weights on the half that did not train, by the same predictor for both sides."""
+    """Of the last weights on the hemisphere that did not train, by one predictor for both sides."""
     import numpy as np
     import SimpleITK as sitk
     import torch
